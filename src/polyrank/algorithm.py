@@ -1,0 +1,42 @@
+"""An algorithm is four pure functions over explicit state; the engine does the rest.
+
+    init(template, seed)       -> State            first state, from the layers' shapes
+    send(state, client)        -> Download         what this client, at its rank, starts from
+    aggregate(state, uploads)  -> (State, Info)    one pass over an iterable of uploads
+    read(state)                -> Factors          what to evaluate and export
+
+Tensors that are trained whole (a classification head) never reach an algorithm: the server
+averages them by data weight, the same way under every algorithm.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from polyrank.lora.factor import Factors
+from polyrank.messages import Client, Download, Upload
+
+State = Any  # a frozen dataclass of tensors, factors and numbers, one type per algorithm
+Info = Mapping[str, Any]  # diagnostics as JSON: reported, never fed back
+
+
+class Init(Protocol):
+    def __call__(self, template: Factors, seed: int) -> State: ...
+
+
+class Send(Protocol):
+    def __call__(self, state: State, client: Client) -> Download: ...
+
+
+class Aggregate(Protocol):
+    def __call__(self, state: State, uploads: Iterable[Upload]) -> tuple[State, Info]: ...
+
+
+class Read(Protocol):
+    def __call__(self, state: State) -> Factors: ...
+
+
+class Algorithm(NamedTuple):
+    init: Init
+    send: Send
+    aggregate: Aggregate
+    read: Read

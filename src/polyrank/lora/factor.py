@@ -1,0 +1,53 @@
+"""The one noun: a low-rank factor, and an adapter made of them.
+
+    ΔW = scale · B A,   A: (rank, in),   B: (out, rank)
+
+A factor carries its own scale (α/r, or α/√r), so that no later room needs to know α.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from polyrank.errors import RankError
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """One layer's update in factored form; slot j is row j of `a` with column j of `b`."""
+
+    a: Float[Tensor, "rank in"]
+    b: Float[Tensor, "out rank"]
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.a.shape[0] != self.b.shape[1]:
+            raise RankError(f"A has rank {self.a.shape[0]} but B has rank {self.b.shape[1]}")
+
+    @property
+    def rank(self) -> int:
+        return int(self.a.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in) of the layer."""
+        return int(self.b.shape[0]), int(self.a.shape[1])
+
+    @property
+    def delta(self) -> Float[Tensor, "out in"]:
+        """The dense update; only for a state, a base or an oracle that is dense itself."""
+        return (self.scale * self.b) @ self.a
+
+
+Factors = Mapping[str, Factor]  # layer name -> factor
+Dense = Mapping[str, Tensor]  # tensor name -> a tensor that is trained whole (the head)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """All that training changes: factors by layer, and the few tensors trained whole."""
+
+    factors: Factors
+    dense: Dense = field(default_factory=dict)
