@@ -35,6 +35,26 @@ class Read(Protocol):
     def __call__(self, state: State) -> Factors: ...
 
 
+class About(NamedTuple):
+    """What a user wants to know of an algorithm before choosing it.
+
+    Args:
+        paper: title, venue and arXiv number.
+        up: parameters per client and layer in an upload.
+        down: parameters per client and layer in a download.
+        server: what the server keeps between rounds.
+        mixed: whether clients may have different ranks.
+        exact: whether the server's update is the weighted mean of the clients' updates.
+    """
+
+    paper: str
+    up: str
+    down: str
+    server: str
+    mixed: bool
+    exact: bool
+
+
 class Algorithm(NamedTuple):
     init: Init
     send: Send

@@ -27,7 +27,8 @@ class Download:
     """What a client starts from: data, not code, so that every engine can carry it.
 
     Args:
-        start: trainable factors at the client's rank.
+        start: trainable factors at the client's rank; empty where `fresh` is given.
+        fresh: the seed from which the client draws its own start (A random, B zero).
         dense: the tensors trained whole, as the server holds them.
         fold: frozen factors to merge into the base before training.
         since: the fold number that `fold` builds on; 0 means the pretrained base.
@@ -35,7 +36,8 @@ class Download:
         train: which factors are trained.
     """
 
-    start: Factors
+    start: Factors = field(default_factory=dict)
+    fresh: int | None = None
     dense: Dense = field(default_factory=dict)
     fold: Factors = field(default_factory=dict)
     since: int = 0

@@ -1,0 +1,60 @@
+"""FedIT: average A and B separately; every client has the same rank.
+
+    A_g = Σ_i p_i A_i,   B_g = Σ_i p_i s_i B_i
+
+The mean of factors is not the mean of products: cross terms B_i A_k enter with i ≠ k.
+
+Zhang et al., Towards Building the Federated GPT: Federated Instruction Tuning, ICASSP 2024,
+https://arxiv.org/abs/2305.05644
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from polyrank.algorithm import About, Algorithm, Info
+from polyrank.errors import RankError
+from polyrank.lora import slots
+from polyrank.lora.factor import Factors
+from polyrank.lora.start import share
+from polyrank.messages import Client, Download, Upload
+
+ABOUT = About(
+    paper="Zhang et al., ICASSP 2024, arXiv 2305.05644",
+    up="r(m+n)", down="r(m+n)", server="factors", mixed=False, exact=False,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    factors: Factors  # the one rank that all clients have
+    seed: int
+
+
+def build() -> Algorithm:
+    def init(template: Factors, seed: int) -> State:
+        return State(template, seed)
+
+    def send(state: State, client: Client) -> Download:
+        return Download(start=share(state.factors, client.rank, state.seed))
+
+    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
+        sums = {name: slots.empty(f) for name, f in state.factors.items()}
+        for upload in uploads:
+            _same_rank(state, upload)
+            slots.add_all(sums, upload.factors, float(upload.examples))
+        heard = {n: slots.by_holders(s, state.factors[n]) for n, s in sums.items()}
+        return replace(state, factors=heard), {}
+
+    def read(state: State) -> Factors:
+        return state.factors
+
+    return Algorithm(init, send, aggregate, read)
+
+
+def _same_rank(state: State, upload: Upload) -> None:
+    for name, f in upload.factors.items():
+        if f.rank != state.factors[name].rank:
+            raise RankError(
+                f"fedit averages equal ranks only: client {upload.client.id!r} sent rank {f.rank} "
+                f"for {name}, the federation has {state.factors[name].rank}; use replicate"
+            )

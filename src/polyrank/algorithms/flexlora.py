@@ -1,0 +1,55 @@
+"""FlexLoRA: average the products exactly, then hand each client its best low-rank share.
+
+    ΔW = T_R(Σ_i p_i s_i B_i A_i),   client i starts from T_{r_i}(ΔW)
+
+T_r is the best rank-r approximation (SVD). What a low rank cannot hold is lost at every round:
+with clients that change nothing, the j-th singular value decays as P_j^t.
+
+Bai et al., Federated Fine-tuning of LLMs under Heterogeneous Tasks and Client Resources,
+NeurIPS 2024, https://arxiv.org/abs/2402.11505
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from polyrank.algorithm import About, Algorithm, Info
+from polyrank.lora.algebra import recompress, resize
+from polyrank.lora.factor import Factors
+from polyrank.lora.start import share
+from polyrank.lora.sums import add_all, mean, nothing
+from polyrank.messages import Client, Download, Upload
+
+ABOUT = About(
+    paper="Bai et al., NeurIPS 2024, arXiv 2402.11505",
+    up="r_i(m+n)", down="r_i(m+n)", server="ΔW at rank R", mixed=True, exact=False,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    factors: Factors  # rank R, slots by falling singular value
+    seed: int
+
+
+def build() -> Algorithm:
+    def init(template: Factors, seed: int) -> State:
+        return State(template, seed)
+
+    def send(state: State, client: Client) -> Download:
+        return Download(start=share(state.factors, client.rank, state.seed))
+
+    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
+        sums = {name: nothing() for name in state.factors}
+        for upload in uploads:
+            add_all(sums, upload.factors, float(upload.examples))
+        best = {
+            name: resize(recompress(mean(s)), state.factors[name].rank)
+            for name, s in sums.items()
+            if s.total > 0
+        }
+        return replace(state, factors={**state.factors, **best}), {}
+
+    def read(state: State) -> Factors:
+        return state.factors
+
+    return Algorithm(init, send, aggregate, read)

@@ -1,0 +1,125 @@
+"""The laws in the algebra's docstrings, against dense float64."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+
+from polyrank.errors import RankError
+from polyrank.lora import algebra
+from polyrank.lora.factor import Factor
+
+OUT, IN = 7, 5
+
+
+@st.composite
+def factors(draw: st.DrawFn, out: int = OUT, width: int = IN) -> Factor:
+    rank = draw(st.integers(0, 9))
+    rng = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    a = torch.randn(rank, width, generator=rng, dtype=torch.float64)
+    b = torch.randn(out, rank, generator=rng, dtype=torch.float64)
+    return Factor(a, b, draw(st.floats(0.1, 4)))
+
+
+def close(x: torch.Tensor, y: torch.Tensor) -> None:
+    torch.testing.assert_close(x, y, atol=1e-10, rtol=1e-10)
+
+
+@given(factors())
+def test_fold_keeps_the_update_and_drops_the_scale(f: Factor) -> None:
+    close(algebra.fold(f).delta, f.delta)
+    assert algebra.fold(f).scale == 1
+
+
+@given(factors(), st.floats(0.01, 100))
+def test_regauge_keeps_the_update(f: Factor, scale: float) -> None:
+    g = algebra.regauge(f, scale)
+    close(g.delta, f.delta)
+    assert g.scale == scale
+
+
+@given(factors(), st.integers(0, 5))
+def test_pad_keeps_the_update_and_truncate_undoes_it(f: Factor, extra: int) -> None:
+    padded = algebra.pad(f, f.rank + extra)
+    assert padded.rank == f.rank + extra
+    close(padded.delta, f.delta)
+    back = algebra.truncate(padded, f.rank)
+    assert torch.equal(back.a, f.a)
+    assert torch.equal(back.b, f.b)
+
+
+@given(factors(), st.integers(1, 12))
+def test_resize_has_exactly_the_rank(f: Factor, rank: int) -> None:
+    assert algebra.resize(f, rank).rank == rank
+
+
+@given(st.lists(factors(), min_size=1, max_size=4), st.data())
+def test_stack_is_the_exact_weighted_sum(fs: list[Factor], data: st.DataObject) -> None:
+    weights = [data.draw(st.floats(-2, 2)) for _ in fs]
+    total = algebra.stack(fs, weights)
+    close(total.delta, sum(w * f.delta for w, f in zip(weights, fs, strict=True)))
+    assert total.rank == sum(f.rank for f in fs)
+
+
+@given(factors(), st.integers(1, 9))
+def test_recompress_is_the_best_approximation(f: Factor, rank: int) -> None:
+    best = algebra.recompress(f, rank)
+    tail = torch.linalg.svdvals(f.delta)[rank:].norm()
+    close((f.delta - best.delta).norm(), tail)
+    assert best.rank <= rank
+
+
+@given(factors())
+def test_recompress_without_a_rank_is_lossless_and_in_order(f: Factor) -> None:
+    g = algebra.recompress(f)
+    close(g.delta, f.delta)
+    sizes = g.b.norm(dim=0)
+    assert (sizes.diff() <= 1e-12).all()
+    kept = int((sizes > 0).sum())
+    close(g.a[:kept] @ g.a[:kept].T, torch.eye(kept, dtype=torch.float64))
+
+
+def test_recompress_empties_slots_below_precision() -> None:
+    f = Factor(torch.ones(3, IN), torch.ones(OUT, 3))  # rank one, written in three slots
+    g = algebra.recompress(f)
+    assert int((g.b.norm(dim=0) > 0).sum()) == 1
+    assert not g.a[1:].any()
+
+
+@given(factors(), factors())
+def test_inner_and_norm_equal_the_dense_ones(f: Factor, g: Factor) -> None:
+    close(algebra.inner(f, g), (f.delta * g.delta).sum())
+    torch.testing.assert_close(algebra.norm(f), f.delta.norm(), atol=1e-7, rtol=1e-9)
+
+
+@given(factors())
+def test_singular_values_equal_the_dense_ones(f: Factor) -> None:
+    ours, dense = algebra.singular_values(f), torch.linalg.svdvals(f.delta)
+    close(ours, dense[: len(ours)])
+    assert not dense[len(ours) :].gt(1e-10).any()
+
+
+@given(factors())
+def test_refill_changes_no_update_and_leaves_no_dead_slot(f: Factor) -> None:
+    padded = algebra.pad(f, f.rank + 3)
+    rows = torch.ones_like(padded.a)
+    g = algebra.refill(padded, rows)
+    close(g.delta, padded.delta)
+    assert ((g.a != 0).any(dim=1) | (g.b != 0).any(dim=0)).all()
+
+
+@given(st.lists(factors(), min_size=1, max_size=12))
+def test_append_keeps_the_sum_in_bounded_memory(fs: list[Factor]) -> None:
+    parts: list[Factor] = []
+    for f in fs:
+        parts = algebra.append(parts, f)
+        assert sum(p.rank for p in parts) <= 2 * min(OUT, IN)
+    close(sum(p.delta for p in parts), sum(f.delta for f in fs))
+
+
+def test_mismatched_ranks_are_refused() -> None:
+    with pytest.raises((RankError, TypeCheckError)):  # the latter where shapes are checked
+        Factor(torch.zeros(2, IN), torch.zeros(OUT, 3))
+    with pytest.raises(RankError, match="cannot pad rank 3 to the smaller rank 2"):
+        algebra.pad(Factor(torch.zeros(3, IN), torch.zeros(OUT, 3)), 2)
