@@ -1,6 +1,6 @@
 """Every random number in the package comes from a named path under one root seed.
 
-    derive(seed, "sample", round)      # the same generator on every machine, in every process
+derive(seed, "sample", round)      # the same generator on every machine, in every process
 """
 
 import hashlib
@@ -19,6 +19,11 @@ def number(root: int, *path: str | int) -> int:
 def derive(root: int, *path: str | int) -> torch.Generator:
     """A fresh CPU generator for `path` under `root`."""
     return torch.Generator().manual_seed(number(root, *path))
+
+
+def fingerprint(data: bytes) -> str:
+    """SHA-256 of some content, as hexadecimal digits: its name in caches and checkpoints."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @contextmanager

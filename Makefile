@@ -1,0 +1,46 @@
+# Two commands: `make demo` and `make test`. Both make what they need in .venv, once.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?=
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test install lint types dist clean
+
+demo: install
+	$(BIN)/polyrank compare demo $(DEMO) --algorithms zero-pad,replicate,fedhl --overwrite
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+install: .venv/.installed
+
+lint: .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# A wheel and an sdist, each installed into an environment of its own.
+dist: .venv/.dev
+	rm -rf dist && $(BIN)/python -m build --outdir dist
+	for file in dist/*.whl dist/*.tar.gz; do \
+	  rm -rf dist/env && $(PYTHON) -m venv dist/env \
+	  && dist/env/bin/pip install -q torch==2.13.0 && dist/env/bin/pip install -q $$file \
+	  && dist/env/bin/polyrank --version || exit 1; done
+	rm -rf dist/env
+
+clean:
+	rm -rf .venv dist build
+
+# torch first and by itself: without a pinned one pip takes a build with gigabytes of CUDA.
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "make: Python's venv is missing; on Debian: apt install python3-venv"; exit 1; }
+	$(BIN)/pip install -q torch==2.13.0
+	$(BIN)/pip install -q -e '.[demo]'
+	touch $@
+
+.venv/.dev: .venv/.installed
+	$(BIN)/pip install -q -e '.[demo,hub,dev]'
+	touch $@

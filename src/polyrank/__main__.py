@@ -1,0 +1,5 @@
+"""`python -m polyrank`, the same as `polyrank`."""
+
+from polyrank.cli import main
+
+main()

@@ -1,0 +1,191 @@
+"""The commands. What they call is imported inside them: torch and transformers take seconds."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
+
+import typer
+from rich.console import Console
+
+from polyrank.errors import PolyrankError, RecipeError
+from polyrank.version import __version__
+
+if TYPE_CHECKING:
+    from polyrank.recipe.load import Loaded
+
+app = typer.Typer(
+    help="Federated LoRA fine-tuning where every client has its own rank.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+out = Console(highlight=False)
+
+Source = Annotated[str, typer.Argument(help="A recipe's YAML file, or a bundled one: demo.")]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads it at run time
+    typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change: local.lr=3e-3."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run of that name.")]
+
+
+@app.command()
+def run(recipe: Source, overrides: Overrides = None, overwrite: Overwrite = False) -> None:
+    """Run a recipe: train, and write records, adapter and report to its run folder."""
+    from polyrank.cli.show import Screen
+    from polyrank.experiment import folder, single
+
+    loaded = _load(recipe, overrides)
+    with _located(loaded), Screen(out) as screen:
+        made = loaded.recipe
+        single.checked(made)
+        place = folder.create(made.output.dir / made.name, made, overwrite)
+        single.go(made, made.algorithm.name, place, screen.watch)
+    out.print(f"report:  {place.report}\nadapter: {place.adapter}", soft_wrap=True)
+
+
+@app.command()
+def compare(
+    recipe: Source,
+    overrides: Overrides = None,
+    algorithms: Annotated[
+        str,
+        typer.Option(
+            help="Names, separated by commas; recipe keys for one of them follow it after colons: "
+            "zero-pad,fedit:lora.ranks=8,fedhl:algorithm.weights=coherent"
+        ),
+    ] = "zero-pad,replicate,fedhl",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds, counted from the recipe's.")] = 1,
+    overwrite: Overwrite = False,
+) -> None:
+    """Run a recipe under several algorithms with the same clients, data and seeds."""
+    from polyrank.cli.show import Screen, summary_table
+    from polyrank.experiment import many
+
+    loaded = _load(recipe, overrides)
+    with _located(loaded), Screen(out) as screen:
+        chosen = many.variants(algorithms)
+        planned = many.plan(Path(recipe), overrides or [], chosen, seeds)
+        base = loaded.recipe
+        comparison = many.create_all(base.output.dir / base.name, planned, overwrite)
+        runs = many.compare(comparison, screen.watch)
+    out.print(summary_table(runs))
+    out.print(f"report: {comparison.path / 'report.html'}", soft_wrap=True)
+
+
+@app.command()
+def resume(path: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
+    """Go on with a run or a comparison where it stopped."""
+    from polyrank import api
+    from polyrank.cli.show import Screen
+
+    with _located(None), Screen(out) as screen:
+        results = api.resume(path, watch=screen.watch)
+    for result in results:
+        out.print(f"{result.folder}: {_percent(result.accuracy)}", soft_wrap=True)
+    out.print(f"report: {path / 'report.html'}", soft_wrap=True)
+
+
+@app.command()
+def report(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    to: Annotated[Path, typer.Option("--out", help="The HTML file.")] = Path("report.html"),
+) -> None:
+    """Write one report on any runs, also unfinished ones and whole comparisons."""
+    from polyrank.experiment import many
+    from polyrank.experiment.folder import opened
+    from polyrank.report import page, records
+
+    with _located(None):
+        runs = []
+        for path in paths:
+            whole = (path / many.MANIFEST).exists()
+            runs += many.recorded(many.open_all(path)) if whole else [
+                records.load(opened(path).records)
+            ]
+        page.write(to, runs)
+    out.print(f"report: {to}", soft_wrap=True)
+
+
+@app.command()
+def algorithms() -> None:
+    """List the algorithms: paper, ranks, what crosses the wire, options."""
+    from polyrank.cli.show import algorithms_table
+
+    out.print(algorithms_table())
+
+
+@app.command(name="recipe")
+def recipe_(
+    source: Annotated[Optional[str], typer.Argument(metavar="[RECIPE]")] = None,  # noqa: UP045
+    overrides: Overrides = None,
+    schema: Annotated[bool, typer.Option("--schema", help="The JSON schema, for editors.")] = False,
+) -> None:
+    """Check a recipe and print it with every default filled in, or print the schema."""
+    from polyrank.recipe import load
+
+    if schema:
+        print(json.dumps(load.schema(), indent=2))
+        return
+    if source is None:
+        raise typer.BadParameter("give a recipe, or --schema")
+    loaded = _load(source, overrides)
+    with _located(loaded):
+        from polyrank.experiment.single import checked
+
+        checked(loaded.recipe)
+        print(load.dump(loaded.recipe), end="")
+
+
+def _load(source: str, overrides: list[str] | None) -> "Loaded":
+    from polyrank.recipe import load
+
+    return load.load(Path(source), overrides or [])
+
+
+@contextmanager
+def _located(loaded: "Loaded | None") -> Iterator[None]:
+    """Join a recipe's mistake, wherever it was found, with the line that says it."""
+    from polyrank.recipe import load
+
+    try:
+        yield
+    except RecipeError as error:
+        _fail(load.located(error, loaded) if loaded else str(error))
+    except KeyboardInterrupt:
+        _fail("stopped; every finished round is safe, `polyrank resume` goes on", code=130)
+
+
+def _percent(accuracy: float | None) -> str:
+    return "no accuracy yet" if accuracy is None else f"accuracy {accuracy:.2%}"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"polyrank {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """The `polyrank` command; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        app()
+    except PolyrankError as error:
+        _fail(str(error))
+
+
+def _fail(line: str, code: int = 2) -> NoReturn:
+    print(f"polyrank: {line}", file=sys.stderr)
+    raise SystemExit(code)

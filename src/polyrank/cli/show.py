@@ -1,0 +1,129 @@
+"""What a run looks like in a terminal: a moving line for the round, a fixed one for each that is done."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from polyrank import algorithms
+from polyrank.experiment.events import Began, Event, Replied, RoundDone
+from polyrank.report.records import MB, RunRecords
+from polyrank.report.statistics import Estimate, Row, summary
+
+
+class Screen:
+    """Shows a run's events while it is entered."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self.rounds = self.progress.add_task("rounds", total=None, visible=False)
+        self.clients = self.progress.add_task("clients", total=None, visible=False)
+        self.label = ""
+
+    def __enter__(self) -> "Screen":
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def watch(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Began(label, folder, done, total):
+                self.label = label
+                self.say(f"{label} → {folder}" + (f" (from round {done})" if done else ""))
+                self.progress.reset(self.rounds, total=total, completed=done, visible=True)
+                self.progress.update(self.rounds, description=f"{label}: rounds")
+            case Replied(number, expected, reply):
+                first = f"round {number}: client {reply.client.id} (rank {reply.client.rank})"
+                self.progress.update(self.clients, total=expected, visible=True, description=first)
+                self.progress.advance(self.clients)
+                if reply.failure:
+                    self.say(f"  left out of round {number}: {reply.client.id}: {reply.failure}")
+            case RoundDone(record):
+                self.progress.reset(self.clients, visible=False)
+                self.progress.advance(self.rounds)
+                self.say(round_line(record))
+                if warning := record["info"].get("warning"):
+                    self.say(f"  warning: {warning}")
+
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
+
+
+def round_line(record: Mapping[str, Any]) -> str:
+    """One line per round: loss, accuracy, MB up and down, seconds, N_eff."""
+    clients, test = record["clients"], record["test"]
+    up, down = (sum(c[way]["total"] for c in clients) / MB for way in ("up", "down"))
+    parts = [
+        f"loss {test['loss']:.4f}  accuracy {test['accuracy']:6.2%}" if test else "not evaluated",
+        f"up {up:.2f} MB  down {down:.2f} MB  {record['seconds']:.1f} s",
+        *([f"N_eff {record['info']['n_eff']:.1f}"] if "n_eff" in record["info"] else []),
+        *(["nobody counted: state unchanged"] if record["unchanged"] else []),
+    ]
+    return f"  round {record['round']:3d}  " + "  ".join(parts)
+
+
+def summary_table(runs: Sequence[RunRecords]) -> Table:
+    """The comparison: mean ± half the 95 % interval over seeds, best first."""
+    target = next((r.run["recipe"]["evaluation"]["target"] for r in runs), None)
+    table = Table(title="final accuracy (mean ± 95 % interval over seeds), MB = 10⁶ bytes")
+    for column in ("algorithm", "seeds", "accuracy", "gain", "rounds to target", "MB up", "MB down",
+                   "seconds"):  # fmt: skip
+        table.add_column(column, justify="left" if column == "algorithm" else "right")
+    for row in summary(runs, target):
+        table.add_row(*_cells(row, target))
+    return table
+
+
+def _cells(row: Row, target: float | None) -> list[str]:
+    if target is None:
+        reached = "–"
+    elif row.rounds_to_target is None:
+        reached = f"not by {row.missed} of {row.seeds}"
+    else:
+        reached = f"{row.rounds_to_target:.1f}"
+    return [
+        row.label, str(row.seeds), _estimate(row.accuracy), _estimate(row.gain), reached,
+        f"{row.mb_up:.2f}", f"{row.mb_down:.2f}", f"{row.seconds:.0f}",
+    ]  # fmt: skip
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "–"
+    half = "" if estimate.half is None else f" ± {100 * estimate.half:.2f}"
+    return f"{100 * estimate.mean:.2f}{half} %"
+
+
+def algorithms_table() -> Table:
+    """Every algorithm with its paper, its ranks, what crosses the wire and its options."""
+    table = Table(show_lines=True)
+    for column in ("name", "what it does", "paper", "ranks", "up / down per client and layer",
+                   "server keeps", "options"):  # fmt: skip
+        table.add_column(column)
+    for name in algorithms.names():
+        about = algorithms.about(name)
+        table.add_row(
+            name, algorithms.summary(name), about.paper, "mixed" if about.mixed else "equal",
+            f"{about.up} / {about.down}", about.server,
+            ", ".join(f"{k}={v}" for k, v in algorithms.options(name).items()) or "–",
+        )  # fmt: skip
+    return table

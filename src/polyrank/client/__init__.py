@@ -1,0 +1,1 @@
+"""What a client does: hold the base model, place factors in it, train them."""

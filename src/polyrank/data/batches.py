@@ -1,0 +1,125 @@
+"""Texts as token ids, once; then batches of texts of similar length, padded to their longest."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64
+from torch import Generator, Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from polyrank.data.examples import Examples
+from polyrank.errors import DataError
+
+WINDOW = 16  # batches that are sorted by length together
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokenised examples, end to end in one tensor.
+
+    Args:
+        ids: the token ids of all examples.
+        labels: the class of each example.
+        starts: where each example starts in `ids`, and the end.
+        pad: the id that fills a batch up.
+    """
+
+    ids: Int64[Tensor, " total"]
+    labels: Int64[Tensor, " examples"]
+    starts: Int64[Tensor, " examples+1"]
+    pad: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def lengths(self, indices: Int64[Tensor, " some"]) -> Int64[Tensor, " some"]:
+        """Tokens in each of the examples at `indices`."""
+        return self.starts[indices + 1] - self.starts[indices]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples side by side, as long as the longest of them.
+
+    Args:
+        input_ids: token ids, padded on the right.
+        attention_mask: 1 on a token, 0 on padding.
+        labels: the class of each example.
+        indices: where the examples stand in `Tokens`.
+    """
+
+    input_ids: Int64[Tensor, "batch length"]
+    attention_mask: Int64[Tensor, "batch length"]
+    labels: Int64[Tensor, " batch"]
+    indices: Int64[Tensor, " batch"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int) -> Tokens:
+    """All texts as token ids, each cut to `max_length` or to what the tokenizer's model takes.
+
+    Raises:
+        DataError: the tokenizer has nothing to pad with, or turns a text into no token at all.
+    """
+    ids: list[list[int]] = []
+    if len(examples):
+        limit = min(max_length, tokenizer.model_max_length)
+        ids = tokenizer(list(examples.texts), truncation=True, max_length=limit)["input_ids"]
+    if [] in ids:
+        raise DataError(f"the tokenizer finds no token in {examples.texts[ids.index([])]!r}")
+    starts = torch.tensor([0, *map(len, ids)]).cumsum(0)
+    flat = torch.tensor([token for one in ids for token in one], dtype=torch.int64)
+    return Tokens(flat, torch.tensor(examples.labels, dtype=torch.int64), starts, _pad(tokenizer))
+
+
+def batches(
+    tokens: Tokens, indices: Sequence[int], size: int, generator: Generator
+) -> Iterator[Batch]:
+    """One epoch over `indices` in random batches of similar length; one may be smaller.
+
+    Args:
+        tokens: of all examples.
+        indices: the client's own examples; each comes exactly once.
+        size: examples in a batch.
+        generator: decides the order.
+    """
+    held = torch.tensor(indices, dtype=torch.int64)
+    held = held[torch.randperm(len(held), generator=generator)]
+    windows = torch.split(held, WINDOW * size)
+    cuts = [cut for window in windows for cut in _by_length(tokens, window, size)]
+    for position in torch.randperm(len(cuts), generator=generator).tolist():
+        yield _batch(tokens, cuts[position])
+
+
+def in_order(tokens: Tokens, size: int) -> Iterator[Batch]:
+    """All examples once, from the shortest to the longest; `Batch.indices` leads back."""
+    cuts = _by_length(tokens, torch.arange(len(tokens)), size)
+    return (_batch(tokens, cut) for cut in cuts)
+
+
+def _by_length(tokens: Tokens, indices: Int64[Tensor, " some"], size: int) -> list[Tensor]:
+    """`indices` from the shortest to the longest example, in pieces of `size`."""
+    order = indices[tokens.lengths(indices).argsort(stable=True)]
+    return [cut for cut in torch.split(order, size) if len(cut)]
+
+
+def _batch(tokens: Tokens, indices: Int64[Tensor, " batch"]) -> Batch:
+    spans = zip(tokens.starts[indices].tolist(), tokens.starts[indices + 1].tolist(), strict=True)
+    rows = [tokens.ids[start:end] for start, end in spans]
+    input_ids = pad_sequence(rows, batch_first=True, padding_value=tokens.pad)
+    mask = torch.arange(input_ids.shape[1]) < tokens.lengths(indices)[:, None]
+    return Batch(input_ids, mask.long(), tokens.labels[indices], indices)
+
+
+def _pad(tokenizer: PreTrainedTokenizerBase) -> int:
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise DataError(
+        f"the tokenizer of {tokenizer.name_or_path!r} has neither a padding nor an end-of-text "
+        "token; set one in its tokenizer_config.json"
+    )

@@ -1,0 +1,144 @@
+"""A recipe's data, wherever it lies: embedded, in local files, or on the Hugging Face hub."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polyrank import seeds
+from polyrank.data import columns, digest, docstrings, files
+from polyrank.data.examples import Corpus, Examples
+from polyrank.data.files import Row
+from polyrank.errors import DataError
+from polyrank.recipe.schema import Data
+
+HELD_OUT = ("test", "validation", "dev")  # a hub data set's splits, the best first
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What was found, before any column is read.
+
+    Args:
+        name: of the data, for errors.
+        train: its rows.
+        test: the held-out rows, where the data has some.
+        class_names: where the class names come from, and the names.
+    """
+
+    name: str
+    train: Iterable[Row]
+    test: Iterable[Row] | None
+    class_names: tuple[str, Sequence[str]] | None
+
+
+def load(recipe: Data, seed: int) -> Corpus:
+    """Read what `recipe` names, hold out a test share if it has none, and apply its caps.
+
+    Args:
+        recipe: the data part of a recipe.
+        seed: the run's root seed; it draws the held-out share and the capped samples.
+
+    Raises:
+        DataError: the data is not there or cannot be used; file and line are named.
+    """
+    if recipe.path is not None:
+        corpus = _local(recipe, recipe.path, seed)
+    elif recipe.name == "docstrings":
+        corpus = docstrings.corpus()
+    else:
+        corpus = _hub(recipe, str(recipe.name), seed)
+    train = _sample(corpus.train, recipe.train_examples, seed, "train_examples")
+    test = _sample(corpus.test, recipe.test_examples, seed, "test_examples")
+    counts = {"train": len(train), "test": len(test), "classes": len(corpus.labels)}
+    return replace(corpus, train=train, test=test, source={**corpus.source, "counts": counts})
+
+
+def _local(recipe: Data, path: Path, seed: int) -> Corpus:
+    train, test = files.find(path, recipe.test)
+    held_out = files.read(test) if test else None
+    raw = Raw(str(path), files.read(train), held_out, files.class_names(path))
+    hashes = {str(file): digest.of_file(file) for file in (*train, *test)}
+    return replace(_corpus(raw, recipe, seed), source={"name": str(path), "sha256": hashes})
+
+
+def _hub(recipe: Data, name: str, seed: int) -> Corpus:
+    splits = _download(name, recipe.subset)
+    if "train" not in splits:
+        raise DataError(f"{name!r} has no split 'train', only {', '.join(splits)}")
+    held_out = [split for split in HELD_OUT if _labelled(splits.get(split), recipe.label)]
+    feature = splits["train"].features.get(recipe.label)
+    classes = getattr(feature, "names", None)  # of a ClassLabel
+    raw = Raw(
+        name=name,
+        train=_numbered(name, "train", splits),
+        test=_numbered(name, held_out[0], splits) if held_out else None,
+        class_names=(repr(name), classes) if classes else None,
+    )
+    corpus = _corpus(raw, recipe, seed)
+    content = digest.of_json([asdict(corpus.train), asdict(corpus.test), corpus.labels])
+    return replace(corpus, source={"name": name, "subset": recipe.subset, "sha256": content})
+
+
+def _download(name: str, subset: str | None) -> Any:
+    remedy = "or save it as CSV or JSON lines and give data.path"
+    try:
+        import datasets  # slow, and an extra
+    except ImportError as error:
+        problem = f"{name!r} needs the hub: pip install 'polyrank[hub]', {remedy}"
+        raise DataError(problem) from error
+    try:
+        return datasets.load_dataset(name, subset)
+    except Exception as error:  # of any library below it: network, parser, file system
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(f"{name!r} could not be loaded ({reason}); try again, {remedy}") from error
+
+
+def _labelled(split: Any, label: str) -> bool:
+    """Whether a split exists and has classes: benchmarks hide those of the test split as -1."""
+    if split is None:
+        return False
+    return label not in split.column_names or any(one not in (None, -1) for one in split[label])
+
+
+def _numbered(name: str, split: str, splits: Any) -> Iterator[Row]:
+    return ((f"{name}[{split}]:{row}", fields) for row, fields in enumerate(splits[split]))
+
+
+def _corpus(raw: Raw, recipe: Data, seed: int) -> Corpus:
+    kind, column = recipe.partition_kind
+    owner = column if kind == "key" else None
+    train = columns.pick(raw.train, recipe.text, recipe.label, owner)
+    _check(raw.name, train)
+    index, names = columns.classes(train.labels, raw.class_names)
+    known = raw.class_names[0] if raw.class_names else "the training data"
+    examples = columns.encode(train, index, known)
+    if raw.test is None:
+        return Corpus(*_hold_out(examples, recipe.held_out, seed), names, {})
+    test = columns.encode(columns.pick(raw.test, recipe.text, recipe.label, None), index, known)
+    if not len(test):
+        raise DataError(f"{raw.name}: no examples in the held-out split")
+    return Corpus(examples, test, names, {})
+
+
+def _check(name: str, train: columns.Columns) -> None:
+    if not train.texts:
+        raise DataError(f"{name}: no examples to train on")
+    if len(set(train.labels)) < 2:
+        problem = f"every example has the label {train.labels[0]!r}; two classes or more are due"
+        raise DataError(f"{name}: {problem}")
+
+
+def _hold_out(pool: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    count = min(max(1, round(share * len(pool))), len(pool) - 1)
+    order = torch.randperm(len(pool), generator=seeds.derive(seed, "held_out")).tolist()
+    return pool.take(sorted(order[count:])), pool.take(sorted(order[:count]))
+
+
+def _sample(examples: Examples, most: int | None, seed: int, name: str) -> Examples:
+    if most is None or most >= len(examples):
+        return examples
+    order = torch.randperm(len(examples), generator=seeds.derive(seed, name)).tolist()
+    return examples.take(sorted(order[:most]))

@@ -1,0 +1,1 @@
+"""Composition: a recipe becomes a run folder. The only room that knows all rooms."""

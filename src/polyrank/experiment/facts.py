@@ -1,0 +1,125 @@
+"""Records: what a run, a round and its end look like as JSON."""
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from polyrank.client.model import template
+from polyrank.evaluate import Score
+from polyrank.messages import Client
+from polyrank.recipe import Recipe
+from polyrank.experiment.setup import Setup
+from polyrank.server.loop import Reply, Round
+from polyrank.version import __version__
+
+PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy")
+
+
+def run_record(
+    recipe: Recipe, label: str, setup: Setup, clients: list[Client], idle: Mapping[str, str]
+) -> dict[str, Any]:
+    """The first record: everything that does not change over the rounds."""
+    one = template(setup.bench, 1)
+    per_rank = sum(f.a.numel() + f.b.numel() for f in one.values())
+    return {
+        "kind": "run",
+        "name": recipe.name,
+        "label": label,
+        "seed": recipe.seed,
+        "recipe": recipe.model_dump(mode="json"),
+        "versions": versions(),
+        "machine": {
+            "system": platform.platform(terse=True),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
+        "data": dict(setup.corpus.source),
+        "classes": list(setup.corpus.labels),
+        "clients": [
+            {
+                "id": c.id,
+                "rank": c.rank,
+                "examples": len(setup.parts[c.id]),
+                "labels": setup.histogram(c.id),
+            }
+            for c in clients
+        ],
+        "idle": [{"id": id, "reason": reason} for id, reason in idle.items()],
+        "parameters": {
+            "head": sum(setup.bench.net.get_parameter(n).numel() for n in setup.bench.head),
+            "clients": {c.id: per_rank * c.rank for c in clients},
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """What decides a run's bits beside its recipe."""
+    found = {name: version(name) for name in PACKAGES}
+    return {"polyrank": __version__, "python": platform.python_version(), **found}
+
+
+def round_record(
+    number: int, round: Round | None, test: Score | None, spectrum: Any, seconds: float
+) -> dict[str, Any]:
+    """A round's record; `round` is None for number 0, before any training."""
+    info: Mapping[str, Any] = round.info if round else {}
+    weights = info.get("weights", {})
+    return {
+        "kind": "round",
+        "round": number,
+        "clients": [_reply(r, weights) for r in round.replies] if round else [],
+        "left_out": [
+            {"id": id, "reason": reason}
+            for id, reason in (round.left_out.items() if round else [])
+        ],
+        "test": _score(test),
+        "info": dict(info),
+        "spectrum": spectrum,
+        "seconds": seconds,
+        "unchanged": round is not None and not round.replies,
+    }
+
+
+def final_record(
+    test: Mapping[str, float], held: Mapping[Client, Score], setup: Setup, seconds: float
+) -> dict[str, Any]:
+    """The last record: the global model, and the model that each client holds."""
+    return {
+        "kind": "final",
+        "test": dict(test),
+        "clients": [
+            {
+                "id": c.id,
+                "rank": c.rank,
+                "accuracy": score.accuracy,
+                "own_accuracy": score.on(setup.histogram(c.id)),
+                "loss": score.loss,
+            }
+            for c, score in held.items()
+        ],
+        "seconds": seconds,
+    }
+
+
+def _score(score: Score | None) -> dict[str, float] | None:
+    return None if score is None else {"loss": score.loss, "accuracy": score.accuracy}
+
+
+def _reply(reply: Reply, weights: Mapping[str, float]) -> dict[str, Any]:
+    upload = reply.upload
+    return {
+        "id": reply.client.id,
+        "rank": reply.client.rank,
+        "examples": upload.examples if upload else 0,
+        "loss": upload.metrics.get("loss") if upload else None,
+        "seconds": reply.seconds,
+        "weight": weights.get(reply.client.id),
+        "up": asdict(reply.up),
+        "down": asdict(reply.down),
+    }

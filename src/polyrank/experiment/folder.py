@@ -1,0 +1,95 @@
+"""A run folder: what lies where, and whose it is.
+
+    runs/<name>/recipe.yaml  records.jsonl  checkpoint.safetensors  clients/  adapter/  report.html
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyrank import files
+from polyrank.errors import StorageError
+from polyrank.recipe import Recipe
+from polyrank.recipe.load import dump
+
+RECIPE = "recipe.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The places in one run folder."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / RECIPE
+
+    @property
+    def records(self) -> Path:
+        return self.path / "records.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def clients(self) -> Path:
+        return self.path / "clients"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to its end: the report is the last thing it writes."""
+        return self.report.exists()
+
+
+def create(path: Path, recipe: Recipe, overwrite: bool = False) -> Folder:
+    """A new run folder that holds its recipe.
+
+    Raises:
+        StorageError: the folder exists (and is not to be replaced), or cannot be written.
+    """
+    claim(path, overwrite)
+    folder = Folder(path)
+    files.write(folder.recipe, dump(recipe).encode())
+    return folder
+
+
+def opened(path: Path) -> Folder:
+    """The run folder at `path`.
+
+    Raises:
+        StorageError: nothing is there, or no run.
+    """
+    folder = Folder(path)
+    if not folder.recipe.exists():
+        what = "is no run folder" if path.exists() else "does not exist"
+        raise StorageError(f"{path} {what}; `polyrank run` makes one")
+    return folder
+
+
+def claim(path: Path, overwrite: bool) -> None:
+    """Make sure that nothing is at `path`; only what this program made is ever deleted.
+
+    Raises:
+        StorageError: something is there and must not be replaced.
+    """
+    if not path.exists():
+        return
+    ours = any((path / name).exists() for name in (RECIPE, "compare.json"))
+    if not ours and any(path.iterdir()):
+        raise StorageError(f"{path} exists and is no run folder; choose another name=…")
+    if not overwrite and ours:
+        raise StorageError(
+            f"{path} exists already: `polyrank resume {path}` goes on with it, --overwrite starts "
+            "anew, name=… makes another"
+        )
+    shutil.rmtree(path)

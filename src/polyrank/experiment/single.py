@@ -1,0 +1,191 @@
+"""One run: from a recipe to its folder, and on from wherever it stopped.
+
+After every round its record and then the checkpoint are on disk, each written in one step; a run
+that is killed at any moment goes on from the last checkpoint to the same bits.
+"""
+
+import time
+from dataclasses import dataclass, replace
+
+from polyrank import algorithms, ranks
+from polyrank.client import model
+from polyrank.engine import store
+from polyrank.engine.simulate import Simulator
+from polyrank.errors import RecipeError, StorageError
+from polyrank.evaluate import Score, score, score_adapter, spectrum
+from polyrank.lora import peft
+from polyrank.lora.factor import Adapter
+from polyrank.messages import Client
+from polyrank.recipe import Recipe
+from polyrank.recipe.load import digest
+from polyrank.report import page, records
+from polyrank.experiment import facts
+from polyrank.experiment.events import Began, Ended, Replied, RoundDone, Watch, ignore
+from polyrank.experiment.folder import Folder
+from polyrank.experiment.interrupt import uninterrupted
+from polyrank.experiment.setup import Setup, prepare, roster
+from polyrank.seeds import fingerprint
+from polyrank.server import checkpoint
+from polyrank.server.checkpoint import Checkpoint
+from polyrank.server.loop import Federation, Plan, Round, train
+from polyrank.wire.pack import pack
+
+
+@dataclass(slots=True)
+class Run:
+    """One run under way."""
+
+    recipe: Recipe
+    label: str
+    folder: Folder
+    setup: Setup
+    plan: Plan
+    simulator: Simulator
+    federation: Federation
+    idle: dict[str, str]
+
+
+def go(
+    recipe: Recipe, label: str, folder: Folder, watch: Watch = ignore, setup: Setup | None = None
+) -> None:
+    """Do what is left of a run in its folder, from nothing or from its checkpoint.
+
+    Raises:
+        PolyrankError: whatever is wrong with recipe, data, model or folder; finished rounds stay.
+    """
+    run = _prepared(recipe, label, folder, setup or prepare(recipe))
+    _restore(run)
+    watch(Began(label, folder.path, run.federation.round, recipe.rounds))
+    if run.federation.round == 0:
+        _first_records(run)
+    begun = time.monotonic()
+    rounds = train(
+        run.plan, run.simulator.exchange, run.federation, lambda *told: watch(Replied(*told))
+    )
+    for done in rounds:
+        run.federation = done.federation
+        record = _measured(run, done, time.monotonic() - begun)
+        _commit(run, record)
+        watch(RoundDone(record))
+        begun = time.monotonic()
+    _finish(run)
+    watch(Ended(folder.path))
+
+
+def checked(recipe: Recipe) -> None:
+    """Find what is wrong with a recipe's algorithm before any model or data is loaded.
+
+    Raises:
+        RecipeError: no such algorithm or option, or ranks that it cannot have.
+    """
+    algorithms.load(recipe.algorithm.name, **recipe.algorithm.options)
+    _refuse_mixed_ranks(recipe, set(ranks.listed(recipe.lora.ranks)))
+
+
+def _prepared(recipe: Recipe, label: str, folder: Folder, setup: Setup) -> Run:
+    algorithm = algorithms.load(recipe.algorithm.name, **recipe.algorithm.options)
+    clients, idle = roster(recipe, setup)
+    _refuse_mixed_ranks(recipe, {c.rank for c in clients})
+    template = model.template(setup.bench, max(c.rank for c in clients))
+    plan = Plan(algorithm, clients, template, recipe.rounds, recipe.participation, recipe.seed)
+    simulator = Simulator(setup.bench, setup.train, setup.parts, recipe, folder.clients)
+    state = algorithm.init(template, recipe.seed)
+    federation = Federation(state, setup.dense)
+    return Run(recipe, label, folder, setup, plan, simulator, federation, idle)
+
+
+def _refuse_mixed_ranks(recipe: Recipe, found: set[int]) -> None:
+    name = recipe.algorithm.name
+    if len(found) > 1 and not algorithms.about(name).mixed:
+        able = ", ".join(n for n in algorithms.names() if algorithms.about(n).mixed)
+        raise RecipeError(
+            "algorithm.name",
+            f"{name} needs equal ranks, but the clients have {', '.join(map(str, sorted(found)))}; "
+            f"set lora.ranks to one number, or use an algorithm for mixed ranks: {able}",
+        )
+
+
+def _restore(run: Run) -> None:
+    """Put the run where its checkpoint is; without one, at its beginning."""
+    if not run.folder.checkpoint.exists():
+        run.folder.records.unlink(missing_ok=True)
+        return
+    saved = checkpoint.load(run.folder.checkpoint, type(run.federation.state))
+    if saved.recipe != digest(run.recipe):
+        raise StorageError(
+            f"{run.folder.checkpoint} was made by another recipe than {run.folder.recipe}; "
+            "restore that recipe, or start a new run"
+        )
+    run.federation = saved.federation
+    run.simulator.private.update(saved.private)
+    records.rewind(run.folder.records, run.federation.round)
+
+
+def _first_records(run: Run) -> None:
+    """What was there before any training."""
+    begun = time.monotonic()
+    told = facts.run_record(run.recipe, run.label, run.setup, list(run.plan.clients), run.idle)
+    score, shape = _evaluate(run), _spectrum(run)
+    records.append(run.folder.records, told)
+    seconds = time.monotonic() - begun
+    records.append(run.folder.records, facts.round_record(0, None, score, shape, seconds))
+
+
+def _measured(run: Run, done: Round, seconds: float) -> dict[str, object]:
+    number, every = done.federation.round, run.recipe.evaluation.every
+    due = number % every == 0 or number == run.recipe.rounds
+    score = _evaluate(run) if due else None
+    return facts.round_record(number, done, score, _spectrum(run), seconds)
+
+
+def _commit(run: Run, record: dict[str, object]) -> None:
+    """Make a round final: first its record, which is worth nothing without the checkpoint."""
+    private = dict(run.simulator.private)
+    with uninterrupted():
+        records.append(run.folder.records, record)
+        saved = Checkpoint(run.federation, digest(run.recipe), private)
+        checkpoint.save(run.folder.checkpoint, saved)
+        store.keep_only(run.folder.clients, private.values())
+
+
+def _finish(run: Run) -> None:
+    """Write what people came for: the adapter, the last record and the report."""
+    past = records.read(run.folder.records)
+    if past[-1]["kind"] != "final":
+        held = _held_by_clients(run)
+        seconds = sum(r["seconds"] for r in past if r["kind"] == "round")
+        final = facts.final_record(past[-1]["test"], held, run.setup, seconds)
+        with uninterrupted():
+            records.append(run.folder.records, final)
+    bench = run.setup.bench
+    head = {**model.head(bench), **run.federation.dense}
+    adapter = Adapter(run.plan.algorithm.read(run.federation.state), head)
+    with uninterrupted():
+        peft.save(run.folder.adapter, adapter, bench.base)
+        page.write(run.folder.report, [records.load(run.folder.records)])
+
+
+def _evaluate(run: Run) -> Score:
+    adapter = Adapter(run.plan.algorithm.read(run.federation.state), run.federation.dense)
+    return score_adapter(run.setup.bench, adapter, run.setup.test, run.recipe.evaluation.batch)
+
+
+def _spectrum(run: Run) -> dict[str, object]:
+    return spectrum(run.plan.algorithm.read(run.federation.state))
+
+
+def _held_by_clients(run: Run) -> dict[Client, Score]:
+    """The score of the model that each client would hold next; equal models are scored once."""
+    scores: dict[str, Score] = {}
+    held = {}
+    for client in run.plan.clients:
+        client = replace(client, seen=run.federation.seen.get(client.id, 0))
+        sent = run.plan.algorithm.send(run.federation.state, client)
+        download = replace(sent, dense=run.federation.dense)
+        base = run.simulator.private.get(client.id, "")
+        key = base + fingerprint(pack(replace(download, fresh=None)))
+        if key not in scores:
+            run.simulator.hold(client, download)
+            scores[key] = score(run.setup.bench, run.setup.test, run.recipe.evaluation.batch)
+        held[client] = scores[key]
+    return held

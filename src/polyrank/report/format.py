@@ -1,0 +1,128 @@
+"""What a line of records.jsonl holds: one JSON object of kind run, round or final.
+
+A number that is not finite (a loss that diverged) is null: JSON has no other word for it.
+"""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
+
+# A newer version may record more than this one knows.
+open_ended = with_config(ConfigDict(extra="allow", strict=True))
+
+
+@open_ended
+class Bytes(TypedDict):
+    """Bytes of one message as sent; total = factors + dense + framing."""
+
+    total: int
+    factors: int
+    dense: int
+
+
+@open_ended
+class Reason(TypedDict):
+    """A client that took no part, and why."""
+
+    id: str
+    reason: str
+
+
+@open_ended
+class Measured(TypedDict):
+    """Loss (nats) and accuracy (0 to 1) on the test set."""
+
+    loss: float | None
+    accuracy: float | None
+
+
+@open_ended
+class Holdings(TypedDict):
+    """A client before training; `labels` counts its examples by class."""
+
+    id: str
+    rank: int
+    examples: int
+    labels: list[int]
+
+
+@open_ended
+class Trained(TypedDict):
+    """A client's part in one round; `weight` is its aggregation weight, `seconds` wall time."""
+
+    id: str
+    rank: int
+    examples: int
+    loss: float | None
+    seconds: float
+    weight: NotRequired[float | None]
+    up: Bytes
+    down: Bytes
+
+
+@open_ended
+class Spectrum(TypedDict):
+    """Singular values of the global update, mean over layers, largest first."""
+
+    values: list[float | None]
+    effective_rank: float | None
+    layers: NotRequired[dict[str, float | None]]
+
+
+@open_ended
+class Outcome(TypedDict):
+    """A client's model after training, on the whole test set and under its own label mix."""
+
+    id: str
+    rank: int
+    accuracy: float | None
+    own_accuracy: float | None
+    loss: float | None
+
+
+@open_ended
+class Run(TypedDict):
+    """The first line: what ran, on what."""
+
+    kind: Literal["run"]
+    name: str
+    label: str
+    seed: int
+    recipe: dict[str, Any]
+    versions: dict[str, Any]
+    machine: dict[str, Any]
+    data: dict[str, Any]
+    classes: list[str]
+    clients: list[Holdings]
+    idle: NotRequired[list[Reason]]
+    parameters: NotRequired[dict[str, Any]]
+
+
+@open_ended
+class Round(TypedDict):
+    """A line per round; round 0 is the model before training. `unchanged`: all clients failed."""
+
+    kind: Literal["round"]
+    round: int
+    clients: list[Trained]
+    left_out: NotRequired[list[Reason]]
+    test: Measured | None
+    info: NotRequired[dict[str, Any]]
+    spectrum: NotRequired[Spectrum | None]
+    seconds: float
+    unchanged: NotRequired[bool]
+
+
+@open_ended
+class Final(TypedDict):
+    """The last line of a run that came to its end."""
+
+    kind: Literal["final"]
+    test: Measured | None
+    clients: list[Outcome]
+    seconds: float
+
+
+Record = Run | Round | Final
+RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])

@@ -1,0 +1,263 @@
+"""The tables of a report; every one is plain HTML that needs no script."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from statistics import fmean
+
+from polyrank.report.clients import first_ranks, last_ranks, weight
+from polyrank.report.format import Outcome, Trained
+from polyrank.report.markup import Column, Content, Html, details, join, table, tag
+from polyrank.report.records import MB, RunRecords
+from polyrank.report.statistics import Groups, Row, counted
+from polyrank.report.style import GREY, colour, dash, indices
+from polyrank.report.words import (
+    NOTHING,
+    duration,
+    megabytes,
+    number,
+    percent,
+    ranges,
+    with_interval,
+)
+
+Absence = tuple[tuple[str, str], int | None]  # (client, reason), round; None is every round
+
+
+def summary_table(rows: Sequence[Row], target: float | None) -> Html:
+    """A line per label, best first; see `statistics.summary` for what the figures mean."""
+    order = indices(row.label for row in rows)
+    reach = max((r.accuracy.high for r in rows if r.accuracy), default=1.0)
+    start = min((r.accuracy.low for r in rows if r.accuracy), default=0.0)
+    columns = [
+        Column("Place", "key", "1–2: the intervals allow place 1 or 2, a tie"),
+        Column("Algorithm", "name"),
+        Column("Seeds"),
+        Column("Final accuracy", "number", "on the test set, mean ± half the 95 % interval"),
+        Column("", "picture"),
+        Column("Gain", "number", "final accuracy less that before training, in points"),
+        *([Column(f"Rounds to {percent(target, 0)}")] if target else []),
+        Column("MB up", "number", "all clients and rounds; MB = 10^6 bytes"),
+        Column("MB down", "number", "all clients and rounds; MB = 10^6 bytes"),
+        Column("Time", "number", "wall time of a run"),
+    ]
+    lines = [
+        [
+            _places(row),
+            named(row.label, order[row.label]),
+            _seeds(row),
+            with_interval(row.accuracy),
+            _whisker(row, order[row.label], start, reach),
+            with_interval(row.gain, "+").replace("%", "pp"),
+            *([_to_target(row)] if target else []),
+            megabytes(row.mb_up),
+            megabytes(row.mb_down),
+            duration(row.seconds),
+        ]
+        for row in rows
+    ]
+    return table(columns, lines)
+
+
+def client_tables(groups: Groups) -> Html:
+    """A table of the clients for each label; the first is open."""
+    parts = []
+    for position, (label, runs) in enumerate(groups.items()):
+        run = counted(runs)[0]
+        title = join([named(label, indices(groups)[label]), f" (seed {run.seed})"])
+        parts.append(details(title, _clients(run), open=position == 0))
+    return join(parts)
+
+
+def left_out_table(groups: Groups) -> Html | None:
+    """Clients that took no part in a round, and why."""
+    rows: list[list[Content]] = []
+    for label, runs in groups.items():
+        for run in runs:
+            idle: list[Absence] = [((i["id"], i["reason"]), None) for i in run.run.get("idle", [])]
+            out: list[Absence] = [
+                ((i["id"], i["reason"]), r["round"])
+                for r in run.rounds
+                for i in r.get("left_out", [])
+            ]
+            for (id, reason), found in groupby(sorted(idle + out, key=_client), _client):
+                rounds = [t for _, t in found]
+                when = "all" if None in rounds else ranges(t for t in rounds if t is not None)
+                times = NOTHING if None in rounds else str(len(rounds))
+                rows.append([label, str(run.seed), id, reason, times, when])
+    columns = [
+        Column("Algorithm", "name"),
+        Column("Seed"),
+        Column("Client", "key"),
+        Column("Reason", "text"),
+        Column("Times"),
+        Column("Rounds", "text"),
+    ]
+    return table(columns, rows) if rows else None
+
+
+def unfinished_table(groups: Groups) -> Html | None:
+    """Runs without a final record: how far they came."""
+    columns = [
+        Column("Run", "name"),
+        Column("Algorithm", "name"),
+        Column("Seed"),
+        Column("Rounds done"),
+        Column("Last accuracy"),
+    ]
+    rows = [
+        [
+            run.name,
+            label,
+            str(run.seed),
+            f"{run.done} of {run.planned or '?'}",
+            percent(run.accuracy),
+        ]
+        for label, runs in groups.items()
+        for run in runs
+        if not run.complete
+    ]
+    return table(columns, rows) if rows else None
+
+
+def differences_table(groups: Groups) -> Html | None:
+    """The recipe keys in which the labels differ, seed and names aside."""
+    flat = {label: _flat(runs[0].run["recipe"]) for label, runs in groups.items()}
+    keys = dict.fromkeys(key for values in flat.values() for key in values)
+    own = ("name", "seed", "output.dir")
+    varied = [k for k in keys if k not in own and len({v.get(k) for v in flat.values()}) > 1]
+    columns = [Column("Algorithm", "name"), *(Column(key, "text") for key in varied)]
+    rows = [[label, *(v.get(k, NOTHING) for k in varied)] for label, v in flat.items()]
+    return table(columns, rows) if varied else None
+
+
+def named(label: str, index: int) -> Html:
+    """The label beside a sample of its line."""
+    marks = {"solid": "", "dash": "7 4", "dot": "2 3"}
+    stroke = tag(
+        "line",
+        x1="0",
+        y1="6",
+        x2="26",
+        y2="6",
+        stroke=colour(index),
+        stroke_width="3",
+        stroke_dasharray=marks[dash(index)],
+    )
+    sample = tag("svg", stroke, class_="swatch", width="26", height="12", aria_hidden="true")
+    return join([sample, label])
+
+
+def _places(row: Row) -> str:
+    if not row.finished:
+        return "unfinished"
+    if row.places is None:
+        return NOTHING
+    first, last = row.places
+    return str(first) if first == last else f"{first}–{last}"
+
+
+def _seeds(row: Row) -> Content:
+    more = f" + {row.unfinished} unfinished" if row.unfinished and row.finished else ""
+    return join([str(row.seeds), tag("span", more, class_="seeds")])
+
+
+def _to_target(row: Row) -> str:
+    if row.missed:
+        return f"not reached {row.missed}/{row.seeds}"
+    return number(row.rounds_to_target, 3)
+
+
+def _whisker(row: Row, index: int, start: float, reach: float) -> Content:
+    """The mean as a dot and its interval as a bar, on one scale for all rows."""
+    if row.accuracy is None:
+        return ""
+
+    def at(value: float) -> str:
+        return f"{8 + 164 * (value - start) / (reach - start or 1.0):.1f}"
+
+    a = row.accuracy
+    rail = tag("line", x1="0", x2="180", y1="9", y2="9", stroke="#e4e7eb")
+    bar = tag("line", x1=at(a.low), x2=at(a.high), y1="9", y2="9", stroke=colour(index),
+              stroke_width="3", stroke_opacity="0.45", stroke_linecap="round")  # fmt: skip
+    dot = tag("circle", cx=at(a.mean), cy="9", r="4.5", fill=colour(index))
+    return tag("svg", rail, bar, dot, width="180", height="18", role="img",
+               aria_label=with_interval(a))  # fmt: skip
+
+
+def _clients(run: RunRecords) -> Html:
+    columns = [
+        Column("Client", "key"),
+        Column("Rank", "number", "5 → 20: the rank changed on the way"),
+        Column("Examples"),
+        Column("Labels", "picture", "examples by class; hover for the counts"),
+        Column("Rounds", "number", "in which it took part"),
+        Column("Accuracy", "number", "of the model it holds, on the whole test set"),
+        Column("Own mix", "number", "the same, weighted by its own label mix"),
+        Column("Mean weight", "number", "aggregation weight, mean over its rounds"),
+        Column("MB up"),
+        Column("MB down"),
+    ]
+    ends = {c["id"]: c for c in run.final["clients"]} if run.final else {}
+    did: dict[str, list[Trained]] = {id: run.parts(id) for id in last_ranks(run)}
+    weights = _mean_weights(run)
+    return table(columns, [_client_row(run, id, ends, did[id], weights) for id in did])
+
+
+def _client_row(
+    run: RunRecords,
+    id: str,
+    ends: Mapping[str, Outcome],
+    did: Sequence[Trained],
+    weights: Mapping[str, float],
+) -> list[Content]:
+    held = next((c for c in run.run["clients"] if c["id"] == id), None)
+    end = ends.get(id)
+    first, last = first_ranks(run).get(id), last_ranks(run)[id]
+    return [
+        id,
+        str(last) if first in (last, None) else f"{first} → {last}",
+        f"{held['examples']:,}" if held else NOTHING,
+        _histogram(run.run["classes"], held["labels"]) if held else "",
+        str(len(did)),
+        percent(end["accuracy"] if end else None),
+        percent(end["own_accuracy"] if end else None),
+        number(weights.get(id), 3),
+        megabytes(sum(c["up"]["total"] for c in did) / MB),
+        megabytes(sum(c["down"]["total"] for c in did) / MB),
+    ]
+
+
+def _mean_weights(run: RunRecords) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for record in run.rounds:
+        for client in record["clients"]:
+            if (w := weight(record, client)) is not None:
+                found.setdefault(client["id"], []).append(w)
+    return {id: fmean(values) for id, values in found.items()}
+
+
+def _histogram(classes: Sequence[str], labels: Sequence[int]) -> Html:
+    """A bar per class, the fullest class as high as the line."""
+    most, width = max(labels, default=0) or 1, max(2, min(9, 150 // max(len(labels), 1)))
+    bars = "".join(
+        f"M{k * width} 20v-{20 * n / most:.1f}h{width - 1}V20z" for k, n in enumerate(labels) if n
+    )
+    words = ", ".join(f"{name} {n}" for name, n in zip(classes, labels, strict=False) if n)
+    span = str(width * len(labels))
+    floor = tag("line", x1="0", x2=span, y1="20.5", y2="20.5", stroke=GREY, stroke_width="0.5")
+    return tag("svg", tag("title", words), floor, tag("path", d=bars, fill="#0072B2"),
+               width=span, height="21", role="img")  # fmt: skip
+
+
+def _client(entry: Absence) -> tuple[str, str]:
+    return entry[0]
+
+
+def _flat(recipe: Mapping[str, object], start: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in recipe.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{start}{key}.")
+        else:
+            flat[start + key] = str(value)
+    return flat

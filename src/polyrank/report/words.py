@@ -1,0 +1,65 @@
+"""How numbers are written in a report: percent, MB (10^6 bytes), times, lists of rounds."""
+
+from collections.abc import Iterable
+
+from polyrank.report.statistics import Estimate
+
+NOTHING = "–"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.613 → '61.3 %'."""
+    return NOTHING if value is None else f"{100 * value:.{digits}f} %"
+
+
+def with_interval(value: Estimate | None, sign: str = "", digits: int = 1) -> str:
+    """A share as '61.3 ± 0.8 %'; without ± where there is no interval."""
+    if value is None:
+        return NOTHING
+    mean = f"{100 * value.mean:{sign}.{digits}f}".replace("-", "−")
+    return f"{mean} %" if value.half is None else f"{mean} ± {100 * value.half:.{digits}f} %"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A plain number with `digits` significant digits."""
+    return NOTHING if value is None else f"{value:.{digits}g}".replace("-", "−")
+
+
+def megabytes(value: float) -> str:
+    """Three significant digits, but whole MB in full: '0.0123', '4.57', '12,345'."""
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """'0.8 s', '42 s', '3 min 12 s', '2 h 5 min'."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def count(n: int, noun: str) -> str:
+    """'1 seed', '3 seeds'."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """{1, 2, 3, 7} → '1–3, 7'."""
+    spans: list[list[int]] = []
+    for n in sorted(set(numbers)):
+        if spans and n == spans[-1][1] + 1:
+            spans[-1][1] = n
+        else:
+            spans.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in spans)
+
+
+def listed(words: Iterable[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,149 @@
+"""Messages as safetensors bytes: the same bytes for the same message, and no pickle.
+
+    total = header + factors + dense        (bytes; the header holds names, shapes and numbers)
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from polyrank.errors import MessageError
+from polyrank.lora.factor import Dense, Factor, Factors
+from polyrank.messages import Client, Download, Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Bytes of one message: all of them, those of the factors, those of the dense tensors."""
+
+    total: int
+    factors: int
+    dense: int
+
+
+def pack(message: Download | Upload) -> bytes:
+    """The message as bytes."""
+    if isinstance(message, Download):
+        parts = {"start": message.start, "fold": message.fold}
+        facts: dict[str, Any] = {
+            "fresh": message.fresh,
+            "since": message.since,
+            "version": message.version,
+            "train": message.train,
+        }
+    else:
+        parts = {"factors": message.factors}
+        facts = {
+            "client": [message.client.id, message.client.rank, message.client.seen],
+            "examples": message.examples,
+            "metrics": dict(message.metrics),
+        }
+    tensors, scales = _tensors(parts, message.dense)
+    return save_exactly(tensors, {**facts, "scales": scales})
+
+
+def unpack_download(data: bytes) -> Download:
+    """The download that `pack` made bytes of.
+
+    Raises:
+        MessageError: the bytes are not a well-formed download.
+    """
+    tensors, facts = load_exactly(data)
+    try:
+        return Download(
+            start=_factors("start", tensors, facts["scales"]),
+            fold=_factors("fold", tensors, facts["scales"]),
+            dense=_dense(tensors),
+            **{key: facts[key] for key in ("fresh", "since", "version", "train")},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise MessageError(f"not a well-formed download: {error!r}") from None
+
+
+def unpack_upload(data: bytes) -> Upload:
+    """The upload that `pack` made bytes of.
+
+    Raises:
+        MessageError: the bytes are not a well-formed upload.
+    """
+    tensors, facts = load_exactly(data)
+    try:
+        return Upload(
+            client=Client(*facts["client"]),
+            factors=_factors("factors", tensors, facts["scales"]),
+            examples=facts["examples"],
+            dense=_dense(tensors),
+            metrics=facts["metrics"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise MessageError(f"not a well-formed upload: {error!r}") from None
+
+
+def size(message: Download | Upload, data: bytes) -> Size:
+    """What the bytes of a packed message consist of."""
+    both = {**message.start, **{f"fold {n}": f for n, f in message.fold.items()}} if isinstance(
+        message, Download
+    ) else message.factors
+    factors = sum(_bytes(f.a) + _bytes(f.b) for f in both.values())
+    return Size(len(data), factors, sum(map(_bytes, message.dense.values())))
+
+
+def save_exactly(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
+    """Tensors and JSON facts as safetensors bytes, the same for the same content.
+
+    One metadata key only: safetensors writes several in an order that differs between runs.
+    """
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    return save(plain, {"polyrank": json.dumps(facts, sort_keys=True)})
+
+
+def load_exactly(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save_exactly` made bytes of.
+
+    Raises:
+        MessageError: not safetensors, or without this package's facts.
+    """
+    try:
+        tensors = load(data)
+        length = int.from_bytes(data[:8], "little")
+        facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["polyrank"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise MessageError(f"not a message of this package: {error}") from None
+    if not isinstance(facts, dict):
+        raise MessageError("not a message of this package: its facts are no mapping")
+    return tensors, facts
+
+
+def _tensors(
+    parts: Mapping[str, Factors], dense: Dense
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    tensors = {f"dense/{name}": t for name, t in dense.items()}
+    scales = {}
+    for part, factors in parts.items():
+        for name, f in factors.items():
+            tensors |= {f"{part}/{name}/a": f.a, f"{part}/{name}/b": f.b}
+            scales[f"{part}/{name}"] = f.scale
+    return tensors, scales
+
+
+def _factors(part: str, tensors: Mapping[str, Tensor], scales: Mapping[str, float]) -> Factors:
+    return {
+        key.removeprefix(f"{part}/"): Factor(tensors[f"{key}/a"], tensors[f"{key}/b"], scale)
+        for key, scale in scales.items()
+        if key.startswith(f"{part}/")
+    }
+
+
+def _dense(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        key.removeprefix("dense/"): t for key, t in tensors.items() if key.startswith("dense/")
+    }
+
+
+def _bytes(t: Tensor) -> int:
+    return t.numel() * t.element_size()

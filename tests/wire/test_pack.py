@@ -1,0 +1,129 @@
+"""Messages become bytes and come back the same; the bytes are what the formulas say."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from polyrank.errors import MessageError
+from polyrank.lora.factor import Factor
+from polyrank.messages import Client, Download, Upload
+from polyrank.wire.pack import (
+    load_exactly,
+    pack,
+    save_exactly,
+    size,
+    unpack_download,
+    unpack_upload,
+)
+
+
+def factor(rank: int, out: int = 6, width: int = 5, scale: float = 0.5) -> Factor:
+    rng = torch.Generator().manual_seed(rank)
+    a = torch.randn(rank, width, generator=rng)
+    return Factor(a, torch.randn(out, rank, generator=rng), scale)
+
+
+def equal(x: Factor, y: Factor) -> bool:
+    return torch.equal(x.a, y.a) and torch.equal(x.b, y.b) and x.scale == y.scale
+
+
+UPLOAD = Upload(
+    Client("hospital/ä", 3, seen=2),
+    {"layer.0.query": factor(3), "layer.1.query": factor(3, scale=1 / 3)},
+    examples=17,
+    dense={"classifier.weight": torch.randn(4, 5)},
+    metrics={"loss": 0.1},
+)
+DOWNLOAD = Download(
+    {"q": factor(2)}, None, {"classifier.bias": torch.ones(4)}, {"q": factor(7)}, 3, 4, "b"
+)
+
+
+def test_an_upload_comes_back_the_same() -> None:
+    back = unpack_upload(pack(UPLOAD))
+    assert (back.client, back.examples, back.metrics) == (UPLOAD.client, 17, {"loss": 0.1})
+    assert all(equal(back.factors[n], f) for n, f in UPLOAD.factors.items())
+    assert torch.equal(back.dense["classifier.weight"], UPLOAD.dense["classifier.weight"])
+
+
+def test_a_download_comes_back_the_same() -> None:
+    back = unpack_download(pack(DOWNLOAD))
+    assert (back.fresh, back.since, back.version, back.train) == (None, 3, 4, "b")
+    assert equal(back.start["q"], DOWNLOAD.start["q"])
+    assert equal(back.fold["q"], DOWNLOAD.fold["q"])
+    assert unpack_download(pack(Download(fresh=2**62))).fresh == 2**62
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_sizes_are_those_of_the_tensors_and_the_header(ranks: list[int]) -> None:
+    layers = {f"layer.{i}": factor(r, out=6, width=5) for i, r in enumerate(ranks)}
+    message = Upload(Client("c", 1), layers, 1, {"head": torch.zeros(4, 5)})
+    data = pack(message)
+    measured = size(message, data)
+    assert measured.factors == sum(r * (6 + 5) * 4 for r in ranks)  # r(m+n) parameters, float32
+    assert measured.dense == 4 * 5 * 4
+    header = 8 + int.from_bytes(data[:8], "little")
+    assert measured.total == len(data) == header + measured.factors + measured.dense
+
+
+def test_a_downloads_fold_counts_as_factors() -> None:
+    data = pack(DOWNLOAD)
+    assert size(DOWNLOAD, data).factors == (2 + 7) * 11 * 4
+
+
+def test_the_same_message_is_the_same_bytes_in_another_process() -> None:
+    code = (
+        "import torch; from polyrank.wire.pack import save_exactly; import sys;"
+        "t = {n: torch.arange(3.) for n in 'zaqxsw'};"
+        "sys.stdout.buffer.write(save_exactly(t, {'b': 1, 'a': {'y': 2, 'x': 3}}))"
+    )
+    made = [subprocess.check_output([sys.executable, "-c", code]) for _ in range(2)]
+    here = save_exactly(
+        {n: torch.arange(3.0) for n in "wsxqaz"}, {"a": {"x": 3, "y": 2}, "b": 1}
+    )
+    assert made[0] == made[1] == here
+
+
+def test_views_and_transposes_are_packed_by_value() -> None:
+    whole = torch.arange(30.0).reshape(6, 5)
+    views: dict[str, Tensor] = {"t": whole.T, "row": whole[2], "same": whole.T}
+    back, _ = load_exactly(save_exactly(views, {}))
+    assert all(torch.equal(back[n], v) for n, v in views.items())
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00" * 7, b"\xff" * 64, pack(UPLOAD)[:-1], b"{}" * 99])
+def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
+    with pytest.raises(MessageError, match="not a message of this package"):
+        unpack_upload(data)
+
+
+def test_a_message_of_the_wrong_kind_is_refused() -> None:
+    with pytest.raises(MessageError, match="not a well-formed upload"):
+        unpack_upload(pack(DOWNLOAD))
+    with pytest.raises(MessageError, match="not a well-formed download"):
+        unpack_download(pack(UPLOAD))
+
+
+def test_factors_that_do_not_fit_each_other_are_refused() -> None:
+    facts = {"scales": {"factors/q": 1.0}, "client": ["c", 2, 0], "examples": 1, "metrics": {}}
+    tensors = {"factors/q/a": torch.zeros(2, 5), "factors/q/b": torch.zeros(6, 3)}
+    with pytest.raises(MessageError):
+        unpack_upload(save_exactly(tensors, facts))
+    with pytest.raises(MessageError):
+        unpack_upload(save_exactly({"factors/q/a": tensors["factors/q/a"]}, facts))
+
+
+def test_the_header_is_json_that_other_tools_can_read() -> None:
+    data = pack(UPLOAD)
+    length = int.from_bytes(data[:8], "little")
+    names = set(json.loads(data[8 : 8 + length])) - {"__metadata__"}
+    assert names == {
+        *(f"factors/{n}/{t}" for n in UPLOAD.factors for t in "ab"),
+        "dense/classifier.weight",
+    }
