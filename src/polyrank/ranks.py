@@ -14,7 +14,7 @@ from polyrank.seeds import derive
 
 KEY = ("lora", "ranks")
 CHECK: TypeAdapter[Any] = TypeAdapter(Ranks)
-Spec = int | Sequence[int] | Mapping[int, str | float]
+Spec = int | Sequence[int] | Mapping[int, str | float | int]
 
 
 def assign(spec: Spec, clients: int, seed: int) -> list[int]:
@@ -43,20 +43,18 @@ def assign(spec: Spec, clients: int, seed: int) -> list[int]:
     return list(ranks)
 
 
-def largest(spec: Spec) -> int:
-    """R, the largest rank that a client may get.
+def possible(spec: Spec) -> set[int]:
+    """The ranks that clients may get.
 
     Raises:
         RecipeError: on lora.ranks.
     """
     ranks = _checked(spec)
     if isinstance(ranks, int):
-        return ranks
-    return (
-        max(rank for rank, share in ranks.items() if share)
-        if isinstance(ranks, Mapping)
-        else max(ranks)
-    )
+        return {ranks}
+    if isinstance(ranks, Mapping):
+        return {rank for rank, share in ranks.items() if share}
+    return set(ranks)
 
 
 def _checked(spec: Spec) -> int | Sequence[int] | Mapping[int, float]:
@@ -69,7 +67,7 @@ def _checked(spec: Spec) -> int | Sequence[int] | Mapping[int, float]:
 
 def _counts(mix: Mapping[int, float], clients: int) -> dict[int, int]:
     """Clients by rank: the floors of the quotas, then one more to the largest remainders."""
-    shares = {rank: Fraction(mix[rank]).limit_denominator(10**9) for rank in sorted(mix)}
+    shares = {rank: Fraction(str(mix[rank])) for rank in sorted(mix)}
     quotas = {rank: share / sum(shares.values()) * clients for rank, share in shares.items()}
     counts = {rank: int(quota) for rank, quota in quotas.items()}
     by_remainder = sorted(counts, key=lambda rank: counts[rank] - quotas[rank])

@@ -203,7 +203,7 @@ def test_a_local_folder_loads_through_the_hub_library(tmp_path, monkeypatch):
         ("dbpedia14", {}, 14, (14000, 7600)),
         ("banking77", {}, 77, (10003, 3080)),
         ("mrpc", {"text": "text,text_pair"}, 2, (3668, 1725)),
-        ("sst2", {"test_examples": 100}, 2, (60614, 100)),
+        ("rte", {"text": "text,text_pair", "test_examples": 100}, 2, (2490, 100)),
         ("dolly15k", {"text": "instruction,context", "label": "category"}, 8, (14931, 80)),
     ],
 )

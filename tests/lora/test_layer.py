@@ -192,7 +192,7 @@ def test_attention_that_never_calls_its_projection_is_not_adapted():
 
 
 def test_a_rank_above_the_smallest_layer_is_refused():
-    shapes = {"wide": (48, 16), "k_proj": (8, 16)}
+    shapes = {"square": (10, 10), "k_proj": (8, 16)}
     check_rank(shapes, 8)
     with pytest.raises(RecipeError) as caught:
         check_rank(shapes, 9)

@@ -128,6 +128,11 @@ def fold(bench: Workbench, deltas: Mapping[str, Tensor]) -> None:
         module.weight.data.copy_(bench.pristine[name] + delta)
 
 
+def stored_transposed(bench: Workbench) -> bool:
+    """Whether the adapted layers keep their weight as (in, out): PEFT's `fan_in_fan_out`."""
+    return any(transposed(bench.net.get_submodule(name)) for name in bench.layers)
+
+
 def trainable(
     bench: Workbench, train: Literal["ab", "a", "b"] = "ab"
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -75,7 +75,7 @@ def build(libraries: Mapping[str, str], per_class: int = PER_CLASS) -> Corpus:
     Raises:
         DataError: fewer than two libraries have enough texts.
     """
-    texts = {name: one for name, one in _own_texts(libraries, per_class).items() if one}
+    texts = _own_texts(libraries, per_class)
     if len(texts) < 2:
         raise DataError(
             "the embedded docstrings need two or more libraries with their source, found "

@@ -79,7 +79,7 @@ def checked(recipe: Recipe) -> None:
         RecipeError: no such algorithm or option, or ranks that it cannot have.
     """
     algorithms.load(recipe.algorithm.name, **recipe.algorithm.options)
-    _refuse_mixed_ranks(recipe, set(ranks.listed(recipe.lora.ranks)))
+    _refuse_mixed_ranks(recipe, ranks.possible(recipe.lora.ranks))
 
 
 def _prepared(recipe: Recipe, label: str, folder: Folder, setup: Setup) -> Run:
@@ -161,7 +161,7 @@ def _finish(run: Run) -> None:
     head = {**model.head(bench), **run.federation.dense}
     adapter = Adapter(run.plan.algorithm.read(run.federation.state), head)
     with uninterrupted():
-        peft.save(run.folder.adapter, adapter, bench.base)
+        peft.save(run.folder.adapter, adapter, bench.base, model.stored_transposed(bench))
         page.write(run.folder.report, [records.load(run.folder.records)])
 
 

@@ -48,9 +48,9 @@ def save(folder: Path, adapter: Adapter, base: str, fan_in_fan_out: bool = False
     """Write a folder that `PeftModel.from_pretrained(model, folder)` loads as the same function.
 
     Layers may differ in rank. One scale is kept for all (that of the first layer; the others'
-    ratio to it goes into B), as servers that ignore `alpha_pattern` need it. Layers of rank 0
-    are left out. The same adapter gives the same bytes, and the folder appears whole or not
-    at all.
+    ratio to it goes into B), as servers that ignore `alpha_pattern` need it; α/r gives it back
+    to a double's last digit, and exactly where it was an α/r. Layers of rank 0 are left out.
+    The same adapter gives the same bytes, and the folder appears whole or not at all.
 
     Args:
         folder: where; replaced if it holds an adapter.
@@ -126,10 +126,7 @@ def _config(factors: Factors, dense: Collection[str], base: str) -> dict[str, An
 
 
 def _alpha(scale: float, rank: int) -> float | int:
-    """The α for which α/r gives the scale back; rounding may put it next to scale·r."""
-    near = scale * rank
-    candidates = (near, math.nextafter(near, 0), math.nextafter(near, math.inf))
-    alpha = next((alpha for alpha in candidates if alpha / rank == scale), near)
+    alpha = scale * rank
     return int(alpha) if alpha.is_integer() else alpha
 
 
@@ -211,10 +208,10 @@ def _factor(path: Path, name: str, tensors: Mapping[str, Tensor], config: Any) -
         problem = f"has no lora_{'A' if a is None else 'B'} tensor"
     elif a.ndim != 2 or b.ndim != 2 or b.shape[1] != len(a):
         problem = f"has a lora_A of shape {tuple(a.shape)} and a lora_B of {tuple(b.shape)}"
-    elif len(a) != rank or not rank:
-        problem = f"has rank {len(a)}, but {_CONFIG} says {rank}"
     elif not _targeted(name, config["target_modules"]):
         problem = f"is not one of target_modules in {_CONFIG}, so PEFT would ignore it"
+    elif len(a) != rank or not rank:
+        problem = f"has rank {len(a)}, but {_CONFIG} says {rank}"
     else:
         return Factor(a, b, alpha / (math.sqrt(rank) if config["use_rslora"] else rank))
     raise StorageError(f"{path}: layer {name!r} {problem}")

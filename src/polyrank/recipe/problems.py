@@ -104,7 +104,7 @@ def _in_quotes(value: Any) -> str:
     return "; put it in quotes" if isinstance(value, int | float) else ""
 
 
-def _bounds(bounds: Mapping[str, float]) -> str:
+def _bounds(bounds: Mapping[str, Any]) -> str:
     return " and ".join(f"{BOUNDS[name]} {limit:g}" for name, limit in bounds.items())
 
 

@@ -5,7 +5,7 @@ shows.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -55,7 +55,7 @@ class Lora(Part):
     """Train the classification head whole."""
 
     @model_validator(mode="after")
-    def _one_scale(self) -> Self:
+    def _one_scale(self) -> "Lora":
         if self.alpha is not None and self.scale is not None:
             raise conflict("scale", f"{self.scale:g} beside alpha {self.alpha:g}: keep one of them")
         if self.rslora and self.alpha is None:
@@ -106,7 +106,7 @@ class Data(Part):
         return value
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _one_source(self) -> "Data":
         if self.name is not None and self.path is not None:
             raise conflict("path", f"'{self.path}' beside name {self.name!r}: keep one of them")
         if self.test is not None and self.path is None:
@@ -146,7 +146,7 @@ class Local(Part):
     batch: int = Field(16, ge=1)
     """Examples in a batch."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """Takes the steps; made anew in each round."""
+    """Takes the local steps."""
     lr: float = Field(1e-3, gt=0)
     """Learning rate of the factors."""
     head_lr: float | None = Field(None, gt=0)
@@ -210,7 +210,7 @@ class Recipe(Part):
     """The root of every random number."""
 
     @model_validator(mode="after")
-    def _one_rank_each(self) -> Self:
+    def _one_rank_each(self) -> "Recipe":
         ranks, clients = self.lora.ranks, self.data.clients
         if self.data.partition_kind[0] == "key" or not isinstance(ranks, tuple):
             return self

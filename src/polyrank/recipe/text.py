@@ -21,7 +21,7 @@ Locate = Callable[[yaml.Mark], Place]
 class Loader(yaml.SafeLoader):
     """The safe loader with YAML 1.2's scalars, without tags and aliases."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
             problem = "tags (!) and aliases (*) have no meaning here; put such text in quotes"
@@ -34,6 +34,14 @@ class Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Double quotes where PyYAML's other styles fold what they should keep (U+0085)."""
+        style = None if data.isprintable() else '"'
+        return self.represent_scalar(TAG + "str", data, style=style)
+
+
+Dumper.add_representer(str, Dumper.represent_str)
 
 
 def _resolve(handler: Any, kind: str, pattern: str, first: str) -> None:

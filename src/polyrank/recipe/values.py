@@ -54,7 +54,7 @@ def _share(value: Any) -> Any:
     match = re.fullmatch(PERCENT, value)
     if match is None or float(match[1]) > 100:
         raise ValueError(f"is not {SHARE}")
-    return float(match[1]) / 100
+    return float(match[1] + "e-2")  # not /100, so that 33.4% is exactly 0.334
 
 
 def _whole(mix: dict[int, float]) -> dict[int, float]:

@@ -4,8 +4,6 @@ Plotly reads HTML and templates in its texts, so every text is escaped and every
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
 from math import ceil
 from typing import Any
 
@@ -14,57 +12,17 @@ from plotly.colors import sample_colorscale
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from polyrank.report.labels import distinct, plain, short
 from polyrank.report.markup import Html, tag
+from polyrank.report.panels import Heat, Line, Panel
 from polyrank.report.style import FONT, GREY, GRID, INK
 
 CONFIG = {
     "responsive": True,
     "displaylogo": False,
-    "modeBarButtonsToRemove": ["lasso2d", "select2d"],
+    "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
 }
-MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
-LONG = 26  # characters of a name that a legend or axis shows
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A named line; `text` is shown on hover, `low` and `high` are its band."""
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float | None]
-    text: Sequence[str]
-    colour: str
-    dash: str = "solid"
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """Lines that share axes; `span` limits y where bands or outliers would squeeze the lines."""
-
-    title: str
-    x_title: str
-    y_title: str
-    lines: Sequence[Line]
-    log_x: bool = False
-    log_y: bool = False
-    ticks: Sequence[float] = ()
-    span: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Heat:
-    """A heat map: `z[row][column]`, None where there is nothing to show."""
-
-    title: str
-    x_title: str
-    y_title: str
-    x: Sequence[str]
-    y: Sequence[str]
-    z: Sequence[Sequence[float | None]]
-    text: Sequence[Sequence[str]]
+MARGIN = {"l": 10, "r": 44, "t": 40, "b": 10}
 
 
 def script() -> Html:
@@ -93,7 +51,7 @@ def sequence(n: int) -> list[str]:
 
 def lines(panels: Sequence[Panel], columns: int, height: int = 340, shared: bool = False) -> Any:
     """Panels side by side with one legend: a click on a name hides it in all of them."""
-    figure = _grid([p.title for p in panels], columns, height, shared)
+    figure = _grid([p.title for p in panels], columns, height)
     named: set[str] = set()
     for number, panel in enumerate(panels):
         place = {"row": number // columns + 1, "col": number % columns + 1}
@@ -103,6 +61,9 @@ def lines(panels: Sequence[Panel], columns: int, height: int = 340, shared: bool
             figure.add_trace(_line(line, first=line.name not in named), **place)
             named.add(line.name)
         _axes(figure, panel, place)
+    if shared:
+        figure.update_xaxes(matches="x").update_yaxes(matches="y")
+        figure.update_layout(xaxis_matches=None, yaxis_matches=None)  # not with itself
     figure.update_layout(showlegend=len(named) > 1)
     return figure
 
@@ -110,27 +71,35 @@ def lines(panels: Sequence[Panel], columns: int, height: int = 340, shared: bool
 def heats(maps: Sequence[Heat], columns: int, unit: str, row: int = 18) -> Any:
     """Heat maps on one colour scale; white is zero, grey is nothing to show."""
     tallest = max(len(m.y) for m in maps)
+    gap = 1 if max(tallest, *(len(m.x) for m in maps)) <= 40 else 0
     figure = _grid([m.title for m in maps], columns, min(max(row * tallest, 120), 460) + 110)
     for number, heat in enumerate(maps):
         place = {"row": number // columns + 1, "col": number % columns + 1}
         trace = go.Heatmap(
-            x=_distinct(heat.x),
-            y=_distinct(heat.y),
+            x=distinct(heat.x),
+            y=distinct(heat.y),
             z=heat.z,
-            hovertext=[[_plain(t) for t in texts] for texts in heat.text],
+            hovertext=[[plain(t) for t in texts] for texts in heat.text],
             hoverinfo="text",
             coloraxis="coloraxis",
-            xgap=1,
-            ygap=1,
+            xgap=gap,
+            ygap=gap,
         )
         figure.add_trace(trace, **place)
         figure.update_xaxes(title_text=heat.x_title, type="category", showgrid=False, **place)
         figure.update_yaxes(
             title_text=heat.y_title, type="category", autorange="reversed", showgrid=False, **place
         )
-    bar = {"title": {"text": unit, "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    bar = {
+        "title": {"text": unit, "side": "right", "font": {"size": 13}},
+        "thickness": 12,
+        "outlinewidth": 0,
+    }
     figure.update_layout(
-        coloraxis={"colorscale": "Blues", "cmin": 0, "colorbar": bar}, plot_bgcolor="#eceff1"
+        margin_r=10,
+        modebar_orientation="h",
+        coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": _most(maps), "colorbar": bar},
+        plot_bgcolor="#eceff1",
     )
     return figure
 
@@ -141,9 +110,9 @@ def stacks(
     """A stacked bar per name; `parts` maps a part's name to its colour and values."""
     figure = _grid([""], 1, 90 + 30 * len(names))
     for part, (colour, values) in parts.items():
-        text = [_plain(f"{n}\n{part}: {v:,.3f} {unit}") for n, v in zip(names, values, strict=True)]
+        text = [plain(f"{n}\n{part}: {v:,.3f} {unit}") for n, v in zip(names, values, strict=True)]
         bar = go.Bar(
-            y=_distinct(names),
+            y=distinct(names),
             x=values,
             name=part,
             orientation="h",
@@ -154,20 +123,18 @@ def stacks(
         figure.add_trace(bar)
     figure.update_yaxes(type="category", autorange="reversed")
     figure.update_xaxes(title_text=unit)
-    figure.update_layout(barmode="stack", bargap=0.35, showlegend=True)
+    figure.update_layout(barmode="stack", bargap=0.35, showlegend=True, legend_traceorder="normal")
     return figure
 
 
-def _grid(titles: Sequence[str], columns: int, height: int, shared: bool = False) -> Any:
+def _grid(titles: Sequence[str], columns: int, height: int) -> Any:
     rows = ceil(len(titles) / columns)
     figure = make_subplots(
         rows=rows,
         cols=columns,
-        subplot_titles=[_short(t, 60) for t in titles],
-        shared_xaxes="all" if shared else False,
-        shared_yaxes="all" if shared else False,
+        subplot_titles=[short(t, 100 // columns) for t in titles],
         horizontal_spacing=0.09 if columns < 3 else 0.06,
-        vertical_spacing=min(0.28, 95 / (height * rows)),
+        vertical_spacing=min(0.3, 112 / (height * rows)),
     )
     figure.update_layout(
         template="none",
@@ -176,10 +143,12 @@ def _grid(titles: Sequence[str], columns: int, height: int, shared: bool = False
         hovermode="closest",
         font={"family": FONT, "size": 13, "color": INK},
         hoverlabel={"align": "left", "bgcolor": "white", "font_size": 12},
-        legend={"orientation": "h", "yref": "container", "y": 1, "yanchor": "top", "x": 0},
+        legend={"orientation": "h", "y": 1 + 32 / (height * rows), "yanchor": "bottom", "x": 0},
+        modebar={"orientation": "v"},
     )
     figure.update_annotations(font={"size": 14, "color": INK})
     axis = {"automargin": True, "gridcolor": GRID, "linecolor": GREY, "zeroline": False}
+    axis |= {"title_font_size": 13, "title_standoff": 6}
     figure.update_xaxes(showline=True, ticks="outside", tickcolor=GREY, **axis)
     figure.update_yaxes(**axis)
     return figure
@@ -189,13 +158,13 @@ def _line(line: Line, first: bool) -> Any:
     return go.Scatter(
         x=line.x,
         y=line.y,
-        name=_short(line.name),
-        legendgroup=_plain(line.name),
+        name=short(line.name),
+        legendgroup=plain(line.name),
         showlegend=first,
         mode="lines+markers" if len(line.x) <= 25 else "lines",
         line={"color": line.colour, "dash": line.dash, "width": 2},
         marker={"size": 5},
-        hovertext=[_plain(t) for t in line.text],
+        hovertext=[plain(t) for t in line.text],
         hoverinfo="text",
     )
 
@@ -209,7 +178,7 @@ def _band(line: Line) -> Any:
         fillcolor=f"rgba{(*bytes.fromhex(line.colour[1:]), 0.15)}",
         line={"width": 0},
         mode="lines",
-        legendgroup=_plain(line.name),
+        legendgroup=plain(line.name),
         showlegend=False,
         hoverinfo="skip",
     )
@@ -219,23 +188,15 @@ def _axes(figure: Any, panel: Panel, place: Mapping[str, int]) -> None:
     kind = "log" if panel.log_x else "linear"
     figure.update_xaxes(title_text=panel.x_title, type=kind, **place)
     if panel.ticks:
-        figure.update_xaxes(tickvals=panel.ticks, ticktext=[f"{t:g}" for t in panel.ticks], **place)
+        figure.update_xaxes(tickvals=panel.ticks, ticktext=[str(t) for t in panel.ticks], **place)
     figure.update_yaxes(title_text=panel.y_title, type="log" if panel.log_y else "linear", **place)
     if panel.log_y:
-        figure.update_yaxes(exponentformat="power", dtick=1, **place)
+        figure.update_yaxes(exponentformat="e", **place)
+    if panel.from_zero:
+        figure.update_yaxes(rangemode="tozero", **place)
     if panel.span:
         figure.update_yaxes(range=panel.span, **place)
 
 
-def _plain(text: str) -> str:
-    return escape(text, quote=False).replace("\n", "<br>")
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Names for a category axis, cut short unless that makes two of them one."""
-    cut = [_short(name) for name in names]
-    return cut if len(set(cut)) == len(cut) else [_plain(name) for name in names]
-
-
-def _short(text: str, limit: int = LONG) -> str:
-    return _plain(text if len(text) <= limit else text[: limit - 1] + "…")
+def _most(maps: Sequence[Heat]) -> float:
+    return max((v for m in maps for row in m.z for v in row if v is not None), default=0.0) or 1.0

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from polyrank.report import figures
 from polyrank.report.clients import last_ranks
-from polyrank.report.figures import Heat, Line, Panel
 from polyrank.report.format import Round
-from polyrank.report.records import MB, RunRecords
+from polyrank.report.panels import Heat, Line, Panel
+from polyrank.report.records import RunRecords
 from polyrank.report.statistics import Estimate, Groups, Point, counted, curve, estimate
 from polyrank.report.style import colour, dash, indices
-from polyrank.report.words import count, megabytes, number, percent, with_interval
+from polyrank.report.words import count, megabytes, number, with_interval
 
 Metric = Literal["accuracy", "loss"]
 FAR = 8  # times as many MB as the least: beyond that the MB axis is logarithmic
@@ -38,10 +38,11 @@ def lines(
     points: dict[str, list[Point]],
     tell: Callable[[Estimate], str],
     by_mb: bool = False,
-    scale: float = 1,
-    limits: tuple[float, float] = (0, float("inf")),
+    scale: float = 1.0,
+    limits: tuple[float, float] = (0.0, float("inf")),
+    at: Callable[[Point], str] = lambda p: f"round {p.round}, {megabytes(p.mb)} MB",
 ) -> list[Line]:
-    """A line per label with its band; `tell` words a value for the hover."""
+    """A line per label with its band; `at` and `tell` word a point for the hover."""
     order = indices(points)
     drawn = []
     for label, along in points.items():
@@ -51,9 +52,9 @@ def lines(
         high = [scale * min(max(p.value.high, limits[0]), limits[1]) for p in along]
         line = Line(
             label,
-            [p.mb if by_mb else p.round for p in along],
+            [p.mb if by_mb else float(p.round) for p in along],
             [scale * p.value.mean for p in along],
-            [f"{label}\nround {p.round}, {megabytes(p.mb)} MB\n{tell(p.value)}" for p in along],
+            [f"{label}\n{at(p)}\n{tell(p.value)}" for p in along],
             colour(order[label]),
             dash(order[label]),
             low if banded else (),
@@ -61,6 +62,12 @@ def lines(
         )
         drawn.append(line)
     return [line for line in drawn if line.x]
+
+
+def plain(value: Estimate) -> str:
+    """A value with its interval, for a hover."""
+    half = "" if value.half is None else f" ± {number(value.half, 2)}"
+    return f"{number(value.mean)}{half}"
 
 
 def by_rank(groups: Groups) -> Any | None:
@@ -72,25 +79,13 @@ def by_rank(groups: Groups) -> Any | None:
     ):
         points = {label: _ranked(runs, key) for label, runs in groups.items()}
         ranks = sorted({p.round for along in points.values() for p in along})
-        if not ranks:
+        if len(ranks) < 2:
             return None
-        drawn = [_of_rank(line) for line in lines(points, _accuracy, scale=100, limits=(0, 1))]
+        drawn = lines(
+            points, _accuracy, scale=100.0, limits=(0.0, 1.0), at=lambda p: f"rank {p.round}"
+        )
         panels.append(Panel(title, "LoRA rank", "accuracy (%)", drawn, log_x=True, ticks=ranks))
     return figures.lines(panels, columns=2)
-
-
-def traffic(groups: Groups) -> Any | None:
-    """MB per run by way and content, mean over seeds."""
-    if not any(run.up and run.up[-1] for runs in groups.values() for run in runs):
-        return None
-    names = list(groups)
-    parts = {}
-    for way, ahead in (("up", "uploads"), ("down", "downloads")):
-        for part, shade in _SHADES[way].items():
-            values = [fmean(_mb(run, way, part) for run in counted(groups[n])) for n in names]
-            if any(values):
-                parts[f"{ahead}: {part}"] = (shade, values)
-    return figures.stacks(names, parts, "MB")
 
 
 def labels_by_client(run: RunRecords) -> Any | None:
@@ -113,43 +108,28 @@ def labels_by_client(run: RunRecords) -> Any | None:
     return figures.heats([heat], 1, "examples")
 
 
-_SHADES = {
-    "up": {"factors": "#0072B2", "dense": "#56B4E9", "framing": "#c3dcee"},
-    "down": {"factors": "#D55E00", "dense": "#E69F00", "framing": "#f6dcae"},
-}
-
-
-def _mb(run: RunRecords, way: str, part: str) -> float:
-    sent = [c["up"] if way == "up" else c["down"] for r in run.rounds for c in r["clients"]]
-    if part == "framing":
-        return sum(b["total"] - b["factors"] - b["dense"] for b in sent) / MB
-    return sum(b["factors"] if part == "factors" else b["dense"] for b in sent) / MB
-
-
 def _measured(metric: Metric) -> Callable[[Round], float | None]:
     return lambda record: record["test"][metric] if record["test"] else None
 
 
 def _panel(points: dict[str, list[Point]], metric: Metric, by_mb: bool) -> Panel:
-    share = metric == "accuracy"
-    drawn = lines(
-        points,
-        _accuracy if share else _loss,
-        by_mb,
-        100 if share else 1,
-        (0, 1) if share else (0, float("inf")),
-    )
     along = "MB sent" if by_mb else "round"
     log = by_mb and _far(points)
     unit = "MB sent, up + down, all clients" + (" (log scale)" if log else "")
     return Panel(
         f"Test {metric} by {along}",
         unit if by_mb else "round",
-        "test accuracy (%)" if share else "test loss (nats)",
-        drawn,
+        "test accuracy (%)" if metric == "accuracy" else "test loss (nats)",
+        _of_metric(points, metric, by_mb),
         log,
-        span=_span(drawn),
+        span=_span(_of_metric(points, metric)),
     )
+
+
+def _of_metric(points: dict[str, list[Point]], metric: Metric, by_mb: bool = False) -> list[Line]:
+    if metric == "accuracy":
+        return lines(points, _accuracy, by_mb, scale=100.0, limits=(0.0, 1.0))
+    return lines(points, _loss, by_mb)
 
 
 def _far(points: dict[str, list[Point]]) -> bool:
@@ -160,9 +140,9 @@ def _far(points: dict[str, list[Point]]) -> bool:
 def _span(drawn: Sequence[Line]) -> tuple[float, float] | None:
     """The lines with some air: a wide band may leave the panel, the lines may not."""
     values = [y for line in drawn for y in line.y if y is not None]
-    if not values or not any(line.low for line in drawn):
+    if not values:
         return None
-    air = 0.15 * (max(values) - min(values)) or 1.0
+    air = 0.1 * (max(values) - min(values)) or 1.0
     return max(min(values) - air, 0.0), max(values) + air
 
 
@@ -187,11 +167,3 @@ def _ranked(runs: Sequence[RunRecords], key: str) -> list[Point]:
         for rank, values in here.items():
             found[rank].append(fmean(values))
     return [Point(r, 1.0, e) for r, v in sorted(found.items()) if (e := estimate(v)) is not None]
-
-
-def _of_rank(line: Line) -> Line:
-    text = [
-        f"{line.name}\nrank {x:g}\nmean over its clients: {percent(y and y / 100, 2)}"
-        for x, y in zip(line.x, line.y, strict=True)
-    ]
-    return Line(line.name, line.x, line.y, text, line.colour, line.dash, line.low, line.high)

@@ -47,9 +47,9 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 10px;
 .verdict { font-size: 18px; margin: 6px 0 0; }
 .note, .seeds { color: var(--grey); font-size: 13px; }
 .warning { border-left: 4px solid #D55E00; background: #fff4ed; padding: 8px 12px; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr));
-  gap: 10px; margin: 0; }
-.facts div { background: #f5f7fa; border-radius: 8px; padding: 8px 12px; }
+.facts { display: flex; flex-wrap: wrap; gap: 10px; margin: 14px 0 0; }
+.facts div { flex: 1 1 auto; background: #fff; border: 1px solid var(--line); border-radius: 8px;
+  padding: 6px 12px; }
 .facts dt { color: var(--grey); font-size: 12px; }
 .facts dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
 .scroll { overflow: auto; max-height: 560px; border: 1px solid var(--line);
@@ -64,7 +64,8 @@ th, td { padding: 6px 12px; border-bottom: 1px solid var(--line); vertical-align
 tbody tr:last-child td { border-bottom: 0; }
 tbody tr:hover { background: #f8fafc; }
 .number { text-align: right; white-space: nowrap; }
-.name { font-weight: 600; min-width: 9em; overflow-wrap: anywhere; }
+.place { white-space: nowrap; }
+.name { font-weight: 600; min-width: 12em; overflow-wrap: anywhere; }
 .text { overflow-wrap: anywhere; min-width: 12em; }
 .key { overflow-wrap: anywhere; min-width: 4em; }
 .swatch { vertical-align: middle; margin-right: 8px; }
@@ -75,12 +76,18 @@ summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
 details > :nth-child(2) { margin-top: 8px; }
 pre { background: #f5f7fa; border-radius: 8px; padding: 12px; overflow: auto; margin: 8px 0;
   font-size: 13px; max-height: 560px; }
-.plot { width: 100%; overflow: hidden; }
+.plot { overflow-x: auto; overflow-y: hidden; }
+.plot > div { min-width: 760px; }
 @media print {
-  body { background: #fff; font-size: 11px; }
-  nav, .modebar-container { display: none; }
+  body { background: #fff; }
+  main { padding: 0; }
+  table { font-size: 11px; }
+  th, td { padding: 3px 6px; font-size: inherit; }
+  h2, h3 { break-after: avoid; }
+  nav, .modebar, .modebar-container { display: none; }
   section { border: 0; padding: 0; }
   .scroll { max-height: none; overflow: visible; }
+  .plot { overflow: visible; zoom: 0.62; }  /* drawn for a screen, printed on a page */
   .plot, tr { break-inside: avoid; }
 }
 """

@@ -2,19 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from statistics import fmean
 
-from polyrank.report.clients import first_ranks, last_ranks, weight
-from polyrank.report.format import Outcome, Trained
-from polyrank.report.markup import Column, Content, Html, details, join, table, tag
-from polyrank.report.records import MB, RunRecords
-from polyrank.report.statistics import Groups, Row, counted
-from polyrank.report.style import GREY, colour, dash, indices
+from polyrank.report.markup import Column, Content, Html, join, table, tag
+from polyrank.report.statistics import Groups, Row
+from polyrank.report.style import colour, dash, indices
 from polyrank.report.words import (
     NOTHING,
     duration,
+    known,
     megabytes,
-    number,
     percent,
     ranges,
     with_interval,
@@ -29,15 +25,15 @@ def summary_table(rows: Sequence[Row], target: float | None) -> Html:
     reach = max((r.accuracy.high for r in rows if r.accuracy), default=1.0)
     start = min((r.accuracy.low for r in rows if r.accuracy), default=0.0)
     columns = [
-        Column("Place", "key", "1–2: the intervals allow place 1 or 2, a tie"),
+        Column("Place", "place", "1–2: the intervals allow place 1 or 2, a tie"),
         Column("Algorithm", "name"),
         Column("Seeds"),
         Column("Final accuracy", "number", "on the test set, mean ± half the 95 % interval"),
         Column("", "picture"),
         Column("Gain", "number", "final accuracy less that before training, in points"),
         *([Column(f"Rounds to {percent(target, 0)}")] if target else []),
-        Column("MB up", "number", "all clients and rounds; MB = 10^6 bytes"),
-        Column("MB down", "number", "all clients and rounds; MB = 10^6 bytes"),
+        Column("MB up", "number", "all clients and rounds; MB = 10⁶ bytes"),
+        Column("MB down", "number", "all clients and rounds; MB = 10⁶ bytes"),
         Column("Time", "number", "wall time of a run"),
     ]
     lines = [
@@ -56,16 +52,6 @@ def summary_table(rows: Sequence[Row], target: float | None) -> Html:
         for row in rows
     ]
     return table(columns, lines)
-
-
-def client_tables(groups: Groups) -> Html:
-    """A table of the clients for each label; the first is open."""
-    parts = []
-    for position, (label, runs) in enumerate(groups.items()):
-        run = counted(runs)[0]
-        title = join([named(label, indices(groups)[label]), f" (seed {run.seed})"])
-        parts.append(details(title, _clients(run), open=position == 0))
-    return join(parts)
 
 
 def left_out_table(groups: Groups) -> Html | None:
@@ -109,7 +95,7 @@ def unfinished_table(groups: Groups) -> Html | None:
             run.name,
             label,
             str(run.seed),
-            f"{run.done} of {run.planned or '?'}",
+            f"{run.done} of {known(run.planned)}",
             percent(run.accuracy),
         ]
         for label, runs in groups.items()
@@ -130,23 +116,6 @@ def differences_table(groups: Groups) -> Html | None:
     return table(columns, rows) if varied else None
 
 
-def named(label: str, index: int) -> Html:
-    """The label beside a sample of its line."""
-    marks = {"solid": "", "dash": "7 4", "dot": "2 3"}
-    stroke = tag(
-        "line",
-        x1="0",
-        y1="6",
-        x2="26",
-        y2="6",
-        stroke=colour(index),
-        stroke_width="3",
-        stroke_dasharray=marks[dash(index)],
-    )
-    sample = tag("svg", stroke, class_="swatch", width="26", height="12", aria_hidden="true")
-    return join([sample, label])
-
-
 def _places(row: Row) -> str:
     if not row.finished:
         return "unfinished"
@@ -162,9 +131,11 @@ def _seeds(row: Row) -> Content:
 
 
 def _to_target(row: Row) -> str:
+    if row.missed and not row.finished:
+        return "not yet"
     if row.missed:
         return f"not reached {row.missed}/{row.seeds}"
-    return number(row.rounds_to_target, 3)
+    return NOTHING if (t := row.rounds_to_target) is None else f"{t:.1f}".removesuffix(".0")
 
 
 def _whisker(row: Row, index: int, start: float, reach: float) -> Content:
@@ -184,71 +155,6 @@ def _whisker(row: Row, index: int, start: float, reach: float) -> Content:
                aria_label=with_interval(a))  # fmt: skip
 
 
-def _clients(run: RunRecords) -> Html:
-    columns = [
-        Column("Client", "key"),
-        Column("Rank", "number", "5 → 20: the rank changed on the way"),
-        Column("Examples"),
-        Column("Labels", "picture", "examples by class; hover for the counts"),
-        Column("Rounds", "number", "in which it took part"),
-        Column("Accuracy", "number", "of the model it holds, on the whole test set"),
-        Column("Own mix", "number", "the same, weighted by its own label mix"),
-        Column("Mean weight", "number", "aggregation weight, mean over its rounds"),
-        Column("MB up"),
-        Column("MB down"),
-    ]
-    ends = {c["id"]: c for c in run.final["clients"]} if run.final else {}
-    did: dict[str, list[Trained]] = {id: run.parts(id) for id in last_ranks(run)}
-    weights = _mean_weights(run)
-    return table(columns, [_client_row(run, id, ends, did[id], weights) for id in did])
-
-
-def _client_row(
-    run: RunRecords,
-    id: str,
-    ends: Mapping[str, Outcome],
-    did: Sequence[Trained],
-    weights: Mapping[str, float],
-) -> list[Content]:
-    held = next((c for c in run.run["clients"] if c["id"] == id), None)
-    end = ends.get(id)
-    first, last = first_ranks(run).get(id), last_ranks(run)[id]
-    return [
-        id,
-        str(last) if first in (last, None) else f"{first} → {last}",
-        f"{held['examples']:,}" if held else NOTHING,
-        _histogram(run.run["classes"], held["labels"]) if held else "",
-        str(len(did)),
-        percent(end["accuracy"] if end else None),
-        percent(end["own_accuracy"] if end else None),
-        number(weights.get(id), 3),
-        megabytes(sum(c["up"]["total"] for c in did) / MB),
-        megabytes(sum(c["down"]["total"] for c in did) / MB),
-    ]
-
-
-def _mean_weights(run: RunRecords) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for record in run.rounds:
-        for client in record["clients"]:
-            if (w := weight(record, client)) is not None:
-                found.setdefault(client["id"], []).append(w)
-    return {id: fmean(values) for id, values in found.items()}
-
-
-def _histogram(classes: Sequence[str], labels: Sequence[int]) -> Html:
-    """A bar per class, the fullest class as high as the line."""
-    most, width = max(labels, default=0) or 1, max(2, min(9, 150 // max(len(labels), 1)))
-    bars = "".join(
-        f"M{k * width} 20v-{20 * n / most:.1f}h{width - 1}V20z" for k, n in enumerate(labels) if n
-    )
-    words = ", ".join(f"{name} {n}" for name, n in zip(classes, labels, strict=False) if n)
-    span = str(width * len(labels))
-    floor = tag("line", x1="0", x2=span, y1="20.5", y2="20.5", stroke=GREY, stroke_width="0.5")
-    return tag("svg", tag("title", words), floor, tag("path", d=bars, fill="#0072B2"),
-               width=span, height="21", role="img")  # fmt: skip
-
-
 def _client(entry: Absence) -> tuple[str, str]:
     return entry[0]
 
@@ -261,3 +167,20 @@ def _flat(recipe: Mapping[str, object], start: str = "") -> dict[str, str]:
         else:
             flat[start + key] = str(value)
     return flat
+
+
+def named(label: str, index: int) -> Html:
+    """The label beside a sample of its line."""
+    marks = {"solid": "", "dash": "7 4", "dot": "2 3"}
+    stroke = tag(
+        "line",
+        x1="0",
+        y1="6",
+        x2="26",
+        y2="6",
+        stroke=colour(index),
+        stroke_width="3",
+        stroke_dasharray=marks[dash(index)],
+    )
+    sample = tag("svg", stroke, class_="swatch", width="26", height="12", aria_hidden="true")
+    return join([sample, label])

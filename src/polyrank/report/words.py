@@ -1,4 +1,4 @@
-"""How numbers are written in a report: percent, MB (10^6 bytes), times, lists of rounds."""
+"""How numbers are written in a report: percent, MB (10⁶ bytes), times, lists of rounds."""
 
 from collections.abc import Iterable
 
@@ -23,6 +23,11 @@ def with_interval(value: Estimate | None, sign: str = "", digits: int = 1) -> st
 def number(value: float | None, digits: int = 4) -> str:
     """A plain number with `digits` significant digits."""
     return NOTHING if value is None else f"{value:.{digits}g}".replace("-", "−")
+
+
+def known(n: int | None) -> str:
+    """A whole number, or '?'."""
+    return "?" if n is None else f"{n:,}"
 
 
 def megabytes(value: float) -> str:

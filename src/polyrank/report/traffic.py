@@ -1,0 +1,35 @@
+"""The figure of the bytes on the wire, by way and content."""
+
+from statistics import fmean
+from typing import Any
+
+from polyrank.report import figures
+from polyrank.report.records import MB, RunRecords
+from polyrank.report.statistics import Groups, counted
+
+
+def traffic(groups: Groups) -> Any | None:
+    """MB per run by way and content, mean over seeds."""
+    if not any(run.up and run.up[-1] for runs in groups.values() for run in runs):
+        return None
+    names = list(groups)
+    parts = {}
+    for way, ahead in (("up", "uploads"), ("down", "downloads")):
+        for part, shade in _SHADES[way].items():
+            values = [fmean(_mb(run, way, part) for run in counted(groups[n])) for n in names]
+            if any(values):
+                parts[f"{ahead}: {part}"] = (shade, values)
+    return figures.stacks(names, parts, "MB")
+
+
+_SHADES = {
+    "up": {"factors": "#0072B2", "dense": "#56B4E9", "framing": "#c3dcee"},
+    "down": {"factors": "#D55E00", "dense": "#E69F00", "framing": "#f6dcae"},
+}
+
+
+def _mb(run: RunRecords, way: str, part: str) -> float:
+    sent = [c["up"] if way == "up" else c["down"] for r in run.rounds for c in r["clients"]]
+    if part == "framing":
+        return sum(b["total"] - b["factors"] - b["dense"] for b in sent) / MB
+    return sum(b["factors"] if part == "factors" else b["dense"] for b in sent) / MB

@@ -1,0 +1,70 @@
+"""The page in a real browser: it must draw every figure and say nothing on the console."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from polyrank.report.page import page
+from tests.report.synthetic import run_records
+from tests.report.test_page import hostile
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=8000",
+    "--dump-dom",
+]
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(NAMES)} on PATH")
+
+
+def opened(folder, text):
+    """The page as the browser left it, and all that it said on the console."""
+    (folder / "page.html").write_text(text, encoding="utf-8")
+    command = [BROWSER, *FLAGS, f"--user-data-dir={folder}/profile", f"file://{folder}/page.html"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+
+
+@pytest.mark.parametrize(
+    ("runs", "figures"),
+    [
+        ([run_records(label, seed) for label in ("fedhl", "flora") for seed in (0, 1)], 10),
+        ([hostile()], 7),
+        ([run_records(clients=1, rounds=0, finished=False)], 5),
+    ],
+    ids=["two-algorithms", "hostile-names", "before-training"],
+)
+def test_every_figure_is_drawn_and_the_console_is_silent(tmp_path, runs, figures):
+    dom, console = opened(tmp_path, page(runs))
+    assert console == []
+    drawn = re.findall(r'class="plotly-graph-div js-plotly-plot"', dom)
+    assert len(drawn) == len(re.findall(r'class="plotly-graph-div', dom)) == figures
+    assert dom.count('class="main-svg"') >= figures
+
+
+@pytest.mark.parametrize(
+    ("mistake", "complaint"),
+    [
+        ("<script>undefined_name()</script>", "Uncaught ReferenceError"),
+        ("<script>console.error('broken')</script>", "broken"),
+        ("<img src='https://example.org/x.png' alt=''>", "Content Security Policy"),
+        ("<script>Plotly.newPlot('nowhere', [])</script>", "Uncaught"),
+    ],
+    ids=["exception", "console-error", "outside-image", "plot-without-a-place"],
+)
+def test_the_check_can_fail(tmp_path, mistake, complaint):
+    broken = page([run_records(rounds=1)]).replace("</body>", f"{mistake}</body>")
+    _, console = opened(tmp_path, broken)
+    assert any(complaint in line for line in console)

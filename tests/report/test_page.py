@@ -1,0 +1,175 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from polyrank.errors import StorageError
+from polyrank.report.page import page, write
+from polyrank.report.records import RunRecords
+from tests.report.synthetic import run_records
+
+EVIL = '<script>alert("x")</script>&\'"'
+LOADS = {"src", "href", "data", "action", "poster", "srcset", "background", "xlink:href"}
+
+
+class Seen(HTMLParser):
+    """Tags, attributes and texts of a page, as a browser would read them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.loads, self.text, self.raw = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loads += [(tag, k, v) for k, v in attrs if k in LOADS or k.startswith("on")]
+
+    def handle_data(self, data):
+        inside = self.raw if self.tags[-1:] in (["script"], ["style"]) else self.text
+        inside.append(data)
+
+
+def visible(text):
+    return " ".join(" ".join(Seen(text).text).split())
+
+
+def hostile():
+    run = run_records(EVIL, name=EVIL, classes=[EVIL, "</style>", "%{x}"], clients=3)
+    evil = {"id": EVIL, "reason": EVIL}
+    record = {**run.run, "idle": [evil], "versions": {EVIL: EVIL}, "machine": {EVIL: [EVIL]}}
+    record["clients"] = [{**c, "id": EVIL + c["id"]} for c in record["clients"]]
+    rounds = tuple(
+        {**r, "left_out": [evil], "info": {EVIL: 1.0, "warning": EVIL}} for r in run.rounds
+    )
+    return RunRecords(record, rounds, run.final)
+
+
+def test_the_page_loads_nothing():
+    seen = Seen(page([run_records(), run_records("flora")]))
+    assert [(t, k, v) for t, k, v in seen.loads if not v.startswith("#")] == []
+    assert not {"link", "iframe", "img", "object", "embed", "base", "form"} & set(seen.tags)
+    styles = page([run_records()]).split("<style>")[1].split("</style>")[0]
+    assert not re.search(r"url\(|@import", styles)
+
+
+def test_the_browser_is_told_to_load_nothing():
+    head = page([run_records()]).split("<style>")[0]
+    assert "default-src &#x27;none&#x27;" in head
+
+
+def test_plotly_is_there_once():
+    text = page([run_records(), run_records("flora")])
+    assert len(re.findall(r"plotly\.js v\d", text)) == 1
+
+
+def test_whatever_a_record_says_stays_text():
+    harmless, evil = Seen(page([run_records(clients=3)])), Seen(page([hostile()]))
+    assert "alert(" not in "".join(evil.raw[1:]).replace("alert(\\", "").split("newPlot")[0]
+    assert [t for t in evil.loads if not t[2].startswith("#")] == []
+    shown = visible(page([hostile()]))
+    assert shown.count(EVIL) >= 10
+    scripts = evil.tags.count("script") - harmless.tags.count("script")
+    assert scripts <= 1  # a figure more or less, never one for each of the hostile names
+
+
+def test_no_hostile_script_reaches_the_page_unescaped():
+    assert "<script>alert" not in page([hostile()])
+
+
+def test_rows_stand_in_order_with_their_places():
+    runs = [
+        run_records(label, seed, peak=peak, rounds=12)
+        for label, peak in (("poor", 0.3), ("good", 0.9))
+        for seed in range(4)
+    ]
+    text = visible(page(runs))
+    assert text.index("1 good 4") < text.index("2 poor 4")
+    assert "Best: good:" in text
+
+
+def test_a_tie_is_called_a_tie():
+    runs = [run_records(label, seed) for label in ("a", "b") for seed in range(2)]
+    assert "A tie: " in visible(page(runs))
+    assert "1–2 a 2" in visible(page(runs))
+
+
+def test_one_seed_is_not_called_best():
+    text = visible(page([run_records("a"), run_records("b")]))
+    assert "one seed: no interval, so no claim to be best" in text
+    assert "Best:" not in text
+
+
+def test_the_same_runs_give_the_same_page():
+    assert page([run_records()]) == page([run_records()])
+
+
+def test_a_run_without_rounds_is_reported():
+    text = visible(page([RunRecords(run_records().run)]))
+    assert "Nothing has been measured yet." in text
+    assert "Runs that have not come to their end" in text
+    assert "0 of 3" in text
+
+
+def test_rounds_without_test_or_spectrum_are_reported():
+    run = run_records(clients=1, finished=False)
+    bare = ("spectrum", "info", "left_out", "unchanged")
+    rounds = tuple(
+        {**{k: v for k, v in r.items() if k not in bare}, "test": None} for r in run.rounds
+    )
+    text = visible(page([RunRecords(run.run, rounds)]))
+    assert "Nothing has been measured yet." in text
+    assert "Spectrum of the update" not in text
+
+
+def test_clients_left_out_are_listed_with_their_rounds():
+    run = run_records(rounds=4)
+    late = {"id": "3", "reason": "timed out"}
+    rounds = tuple({**r, "left_out": [late] if r["round"] in (1, 2, 4) else []} for r in run.rounds)
+    idle = {**run.run, "idle": [{"id": "7", "reason": "no examples"}]}
+    rounds = (*rounds[:-1], {**rounds[-1], "unchanged": True})
+    text = visible(page([RunRecords(idle, rounds, run.final)]))
+    assert "fedhl 0 3 timed out 3 1–2, 4" in text
+    assert "fedhl 0 7 no examples – all" in text
+    assert "nobody replied in round(s) 4" in text
+
+
+def test_a_promoted_client_shows_both_ranks():
+    run = run_records(clients=2, rounds=2)
+    last = run.rounds[2]
+    promoted = {**last["clients"][0], "rank": 20}
+    rounds = (*run.rounds[:2], {**last, "clients": [promoted, last["clients"][1]]})
+    assert "2 → 20" in visible(page([RunRecords(run.run, rounds)]))
+
+
+def test_recipes_that_differ_show_where():
+    runs = [run_records("a"), run_records("b")]
+    runs[1].run["recipe"]["data"]["partition"] = "iid"
+    text = visible(page(runs))
+    assert "These runs differ in data: accuracies do not compare." in text
+    assert "data.partition" in text
+    assert "partition: iid" in text
+
+
+def test_a_hundred_clients_and_thirteen_algorithms_fit_in_a_page_of_reasonable_size():
+    runs = [run_records(f"algorithm-{i}", s, 100, 2) for i in range(13) for s in range(2)]
+    text = page(runs)
+    assert len(text) < 12e6
+    assert text.count("<details") >= 26
+
+
+def test_no_runs_are_one_clear_line():
+    with pytest.raises(StorageError, match="no run to report"):
+        page([])
+
+
+def test_writing_replaces_the_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    write(path, [run_records()])
+    assert path.read_text().startswith("<!DOCTYPE html>")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_folder_that_is_not_there_is_one_clear_line(tmp_path):
+    with pytest.raises(StorageError, match="cannot be written"):
+        write(tmp_path / "missing" / "report.html", [run_records()])
