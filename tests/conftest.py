@@ -1,9 +1,11 @@
-"""Small models that several rooms test with."""
+"""Small models, texts and a recipe that several rooms test with."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     GPT2Config,
@@ -13,6 +15,7 @@ from transformers import (
 
 TEXT = "<end> the a cat dog sat ran on under mat house and then slept all day long"
 WORDS = TEXT.split()
+CLASSES = ("animals", "places", "times")
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +41,45 @@ def llama_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("no trained small Llama beside the repository")
     return folder.resolve()
+
+
+def texts(count: int) -> list[dict[str, str]]:
+    """Sentences whose class shows in their words."""
+    rows = []
+    for i in range(count):
+        kind = i % len(CLASSES)
+        own = WORDS[2 + 5 * kind : 7 + 5 * kind]
+        words = [own[(i * k) % len(own)] for k in (1, 2, 3)]
+        rows.append({"text": " ".join([words[0], "the", *words[1:]]), "label": CLASSES[kind]})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.jsonl and test.jsonl."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for name, rows in (("train", texts(90)), ("test", texts(45))):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(lines)
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, corpus: Path, gpt2_folder: Path) -> Path:
+    """A recipe for four clients of ranks 1 to 8, three rounds, about a second."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "name": "tiny",
+                "model": str(gpt2_folder),
+                "data": {"path": str(corpus), "clients": 4, "partition": "dirichlet(1.0)"},
+                "lora": {"targets": ["c_attn", "mlp.c_proj"], "ranks": [1, 2, 4, 8]},
+                "algorithm": "replicate",
+                "rounds": 3,
+                "local": {"steps": 2, "batch": 8, "lr": 0.02},
+                "output": {"dir": str(tmp_path / "runs")},
+            }
+        )
+    )
+    return path

@@ -41,7 +41,7 @@ def opened(folder, text):
     ("runs", "figures"),
     [
         ([run_records(label, seed) for label in ("fedhl", "flora") for seed in (0, 1)], 10),
-        ([hostile()], 7),
+        ([hostile()], 8),
         ([run_records(clients=1, rounds=0, finished=False)], 5),
     ],
     ids=["two-algorithms", "hostile-names", "before-training"],
@@ -54,17 +54,16 @@ def test_every_figure_is_drawn_and_the_console_is_silent(tmp_path, runs, figures
     assert dom.count('class="main-svg"') >= figures
 
 
-@pytest.mark.parametrize(
-    ("mistake", "complaint"),
-    [
-        ("<script>undefined_name()</script>", "Uncaught ReferenceError"),
-        ("<script>console.error('broken')</script>", "broken"),
-        ("<img src='https://example.org/x.png' alt=''>", "Content Security Policy"),
-        ("<script>Plotly.newPlot('nowhere', [])</script>", "Uncaught"),
-    ],
-    ids=["exception", "console-error", "outside-image", "plot-without-a-place"],
-)
-def test_the_check_can_fail(tmp_path, mistake, complaint):
-    broken = page([run_records(rounds=1)]).replace("</body>", f"{mistake}</body>")
+MISTAKES = {
+    "<script>undefined_name()</script>": "Uncaught ReferenceError",
+    "<script>console.error('broken')</script>": "broken",
+    "<img src='https://example.org/x.png' alt=''>": "Content Security Policy",
+    "<script>Plotly.newPlot('nowhere', [])</script>": "No DOM element with id",
+}
+
+
+def test_the_check_can_fail(tmp_path):
+    broken = page([run_records(rounds=1)]).replace("</body>", f"{''.join(MISTAKES)}</body>")
     _, console = opened(tmp_path, broken)
-    assert any(complaint in line for line in console)
+    for mistake, complaint in MISTAKES.items():
+        assert any(complaint in line for line in console), mistake

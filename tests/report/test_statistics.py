@@ -84,7 +84,9 @@ def test_a_single_seed_gets_no_place_but_its_order():
 
 
 def test_unfinished_runs_do_not_count_beside_finished_ones():
-    runs = [measured("a", 0, 0.1, 0.6), measured("a", 1, 0.1, finished=False)]
+    stopped = measured("a", 1, 0.1, 0.2)
+    stopped = RunRecords(stopped.run, stopped.rounds[:1])
+    runs = [measured("a", 0, 0.1, 0.6), stopped]
     row = summary(runs)[0]
     assert (row.seeds, row.unfinished, row.finished) == (1, 1, True)
     assert row.accuracy.mean == 0.6

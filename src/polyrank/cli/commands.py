@@ -40,10 +40,11 @@ def run(recipe: Source, overrides: Overrides = None, overwrite: Overwrite = Fals
     from polyrank.experiment import folder, single
 
     loaded = _load(recipe, overrides)
-    with _located(loaded), Screen(out) as screen:
-        made = loaded.recipe
+    made = loaded.recipe
+    path = made.output.dir / made.name
+    with _located(loaded, path), Screen(out) as screen:
         single.checked(made)
-        place = folder.create(made.output.dir / made.name, made, overwrite)
+        place = folder.create(path, made, overwrite)
         single.go(made, made.algorithm.name, place, screen.watch)
     out.print(f"report:  {place.report}\nadapter: {place.adapter}", soft_wrap=True)
 
@@ -67,14 +68,14 @@ def compare(
     from polyrank.experiment import many
 
     loaded = _load(recipe, overrides)
-    with _located(loaded), Screen(out) as screen:
+    path = loaded.recipe.output.dir / loaded.recipe.name
+    with _located(loaded, path), Screen(out) as screen:
         chosen = many.variants(algorithms)
         planned = many.plan(Path(recipe), overrides or [], chosen, seeds)
-        base = loaded.recipe
-        comparison = many.create_all(base.output.dir / base.name, planned, overwrite)
+        comparison = many.create_all(path, planned, overwrite)
         runs = many.compare(comparison, screen.watch)
     out.print(summary_table(runs))
-    out.print(f"report: {comparison.path / 'report.html'}", soft_wrap=True)
+    out.print(f"report: {path / 'report.html'}", soft_wrap=True)
 
 
 @app.command()
@@ -83,7 +84,7 @@ def resume(path: Annotated[Path, typer.Argument(metavar="RUN", help="A run's fol
     from polyrank import api
     from polyrank.cli.show import Screen
 
-    with _located(None), Screen(out) as screen:
+    with _located(None, path), Screen(out) as screen:
         results = api.resume(path, watch=screen.watch)
     for result in results:
         out.print(f"{result.folder}: {_percent(result.accuracy)}", soft_wrap=True)
@@ -148,7 +149,7 @@ def _load(source: str, overrides: list[str] | None) -> "Loaded":
 
 
 @contextmanager
-def _located(loaded: "Loaded | None") -> Iterator[None]:
+def _located(loaded: "Loaded | None", place: Path | None = None) -> Iterator[None]:
     """Join a recipe's mistake, wherever it was found, with the line that says it."""
     from polyrank.recipe import load
 
@@ -157,14 +158,14 @@ def _located(loaded: "Loaded | None") -> Iterator[None]:
     except RecipeError as error:
         _fail(load.located(error, loaded) if loaded else str(error))
     except KeyboardInterrupt:
-        _fail("stopped; every finished round is safe, `polyrank resume` goes on", code=130)
+        _fail(f"stopped; every finished round is safe: polyrank resume {place}", code=130)
 
 
 def _percent(accuracy: float | None) -> str:
     return "no accuracy yet" if accuracy is None else f"accuracy {accuracy:.2%}"
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool | None) -> None:
     if wanted:
         print(f"polyrank {__version__}")
         raise typer.Exit
@@ -173,8 +174,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+        Optional[bool],  # noqa: UP045 - typer reads it at run time
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = None,
 ) -> None: ...
 
 

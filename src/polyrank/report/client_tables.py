@@ -1,10 +1,9 @@
 """A table of the clients: what each holds, did, sent and got."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
-from polyrank.report.clients import first_ranks, last_ranks, weight
-from polyrank.report.format import Outcome, Trained
+from polyrank.report.clients import History, histories
 from polyrank.report.markup import Column, Content, Html, details, join, table, tag
 from polyrank.report.records import MB, RunRecords
 from polyrank.report.statistics import Groups, counted
@@ -36,43 +35,25 @@ def _clients(run: RunRecords) -> Html:
         Column("MB up"),
         Column("MB down"),
     ]
-    ends = {c["id"]: c for c in run.final["clients"]} if run.final else {}
-    did: dict[str, list[Trained]] = {id: run.parts(id) for id in last_ranks(run)}
-    weights = _mean_weights(run)
-    return table(columns, [_client_row(run, id, ends, did[id], weights) for id in did])
+    classes = run.run["classes"]
+    return table(columns, [_client_row(client, classes) for client in histories(run)])
 
 
-def _client_row(
-    run: RunRecords,
-    id: str,
-    ends: Mapping[str, Outcome],
-    did: Sequence[Trained],
-    weights: Mapping[str, float],
-) -> list[Content]:
-    held = next((c for c in run.run["clients"] if c["id"] == id), None)
-    end = ends.get(id)
-    first, last = first_ranks(run).get(id), last_ranks(run)[id]
+def _client_row(client: History, classes: Sequence[str]) -> list[Content]:
+    held, end = client.held, client.end
+    changed = held is not None and held["rank"] != client.rank
     return [
-        id,
-        str(last) if first in (last, None) else f"{first} → {last}",
+        client.id,
+        f"{held['rank']} → {client.rank}" if held and changed else str(client.rank),
         f"{held['examples']:,}" if held else NOTHING,
-        _histogram(run.run["classes"], held["labels"]) if held else "",
-        str(len(did)),
+        _histogram(classes, held["labels"]) if held else "",
+        str(len(client.parts)),
         percent(end["accuracy"] if end else None),
         percent(end["own_accuracy"] if end else None),
-        f"{weights[id]:.4f}" if id in weights else NOTHING,
-        megabytes(sum(c["up"]["total"] for c in did) / MB),
-        megabytes(sum(c["down"]["total"] for c in did) / MB),
+        f"{fmean(client.weights):.4f}" if client.weights else NOTHING,
+        megabytes(sum(c["up"]["total"] for c in client.parts) / MB),
+        megabytes(sum(c["down"]["total"] for c in client.parts) / MB),
     ]
-
-
-def _mean_weights(run: RunRecords) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for record in run.rounds:
-        for client in record["clients"]:
-            if (w := weight(record, client)) is not None:
-                found.setdefault(client["id"], []).append(w)
-    return {id: fmean(values) for id, values in found.items()}
 
 
 def _histogram(classes: Sequence[str], labels: Sequence[int]) -> Html:

@@ -1,7 +1,40 @@
-"""What a run's records say of one client: its rank by the end, its weight in a round."""
+"""What a run's records say of its clients: their ranks, weights and parts in the rounds."""
 
-from polyrank.report.format import Round, Trained
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from polyrank.report.format import Holdings, Outcome, Round, Trained
 from polyrank.report.records import RunRecords
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A client in a run: its last rank, what it held, did in each round, and ended with."""
+
+    id: str
+    rank: int
+    held: Holdings | None
+    parts: Sequence[Trained]
+    weights: Sequence[float]
+    end: Outcome | None
+
+
+def histories(run: RunRecords) -> list[History]:
+    """Every client of the run, in order of its last rank, then id."""
+    parts: dict[str, list[Trained]] = defaultdict(list)
+    weights: dict[str, list[float]] = defaultdict(list)
+    for record in run.rounds:
+        for client in record["clients"]:
+            parts[client["id"]].append(client)
+            if (given := weight(record, client)) is not None:
+                weights[client["id"]].append(given)
+    held = {c["id"]: c for c in run.run["clients"]}
+    ends = {c["id"]: c for c in run.final["clients"]} if run.final else {}
+    return [
+        History(id, rank, held.get(id), parts[id], weights[id], ends.get(id))
+        for id, rank in last_ranks(run).items()
+    ]
 
 
 def last_ranks(run: RunRecords) -> dict[str, int]:

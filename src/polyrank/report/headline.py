@@ -43,11 +43,12 @@ def _verdict(rows: Sequence[Row]) -> str:
         return "Nothing has been measured yet."
     if not best.finished:
         return f"No run has finished yet. So far, {measured} accuracy on the test set."
-    if len(rows) == 1:
+    finished = [row for row in rows if row.finished]
+    if len(finished) == 1:
         return f"{measured} accuracy on the test set, {count(best.accuracy.n, 'seed')}."
-    if best.places is None:
-        return f"Highest accuracy: {measured} (one seed: no interval, so no claim to be best)."
-    leaders = [row.label for row in rows if row.places and row.places[0] == 1]
+    if any(row.places is None for row in finished):
+        return f"Highest accuracy: {measured} (one seed has no interval, so no claim to be best)."
+    leaders = [row.label for row in finished if row.places and row.places[0] == 1]
     if len(leaders) > 1:
         return f"A tie: {listed(leaders)}. Highest mean accuracy: {measured}."
     return f"Best: {measured} accuracy on the test set, over {count(best.accuracy.n, 'seed')}."

@@ -7,6 +7,7 @@ LONG = 26  # characters of a name that a legend or axis shows
 
 
 def plain(text: str) -> str:
+    """Text that plotly shows as it is, with its line breaks."""
     return escape(text, quote=False).replace("\n", "<br>")
 
 
@@ -17,4 +18,5 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 
 def short(text: str, limit: int = LONG) -> str:
+    """The beginning of a text, as `plain`."""
     return plain(text if len(text) <= limit else text[: limit - 1] + "…")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from math import fsum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from polyrank.errors import StorageError
 from polyrank.report.atomic import write_whole
-from polyrank.report.format import RECORD, Final, Measured, Record, Round, Run, Trained
+from polyrank.report.format import RECORD, Final, Measured, Record, Round, Run
 
 FILE = "records.jsonl"
 MB = 1e6  # bytes
@@ -117,7 +118,8 @@ class RunRecords:
 
     @property
     def seconds(self) -> float:
-        return self.final["seconds"] if self.final else sum(r["seconds"] for r in self.rounds)
+        """Wall time of the run, or of its rounds so far."""
+        return self.final["seconds"] if self.final else fsum(r["seconds"] for r in self.rounds)
 
     @cached_property
     def up(self) -> tuple[float, ...]:
@@ -128,10 +130,6 @@ class RunRecords:
     def down(self) -> tuple[float, ...]:
         """MB downloaded by all clients until the end of each recorded round."""
         return _sent(self.rounds, "down")
-
-    def parts(self, client: str) -> list[Trained]:
-        """What the client did, a record for each round it took part in."""
-        return [c for r in self.rounds for c in r["clients"] if c["id"] == client]
 
 
 def load(path: Path) -> RunRecords:

@@ -22,7 +22,7 @@ def summary(rows: Sequence[Row], target: float | None) -> Section:
         "or 2), and without an interval there is no place. pp: percentage points. "
         "MB = 10⁶ bytes, of all clients over all rounds, as sent.",
     ]
-    if any(row.missed for row in rows):
+    if any(row.missed and row.finished for row in rows):
         notes.append("Not reached k/n: k of n runs never had the target accuracy.")
     return "summary", "Summary", [tables.summary_table(rows, target), *map(_note, notes)]
 

@@ -1,0 +1,110 @@
+"""The command line: what it prints, what it writes, and one line for every mistake."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from polyrank.cli import main
+from polyrank.version import __version__
+
+
+@pytest.fixture
+def polyrank(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Call the command in this process: exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["polyrank", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as raised:
+            main()
+        out, err = capsys.readouterr()
+        return int(raised.value.code or 0), out, err
+
+    return call
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_version_is_quick_and_needs_no_model(polyrank: Command) -> None:
+    code = "import sys; import polyrank.cli; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert polyrank("--version") == (0, f"polyrank {__version__}\n", "")
+
+
+def test_run_prints_a_line_per_round_and_where_things_are(recipe: Path, polyrank: Command) -> None:
+    code, out, _ = polyrank("run", recipe, "algorithm=fedhl")
+    assert code == 0
+    lines = [line for line in out.splitlines() if line.strip().startswith("round")]
+    assert len(lines) == 3
+    for word in ("loss", "accuracy", "up", "down", "MB", " s", "N_eff"):
+        assert word in lines[0]
+    folder = recipe.parent / "runs/tiny"
+    assert f"report:  {folder / 'report.html'}" in out
+    expected = {"recipe.yaml", "records.jsonl", "checkpoint.safetensors", "adapter", "report.html"}
+    assert expected <= {p.name for p in folder.iterdir()}
+
+
+def test_compare_prints_a_table_and_writes_one_report(recipe: Path, polyrank: Command) -> None:
+    chosen = ("--algorithms", "zero-pad,flora", "--seeds", "2")
+    _, out, _ = polyrank("compare", recipe, *chosen, "rounds=1")
+    assert "zero-pad" in out
+    assert "±" in out
+    folder = recipe.parent / "runs/tiny"
+    page = (folder / "report.html").read_text()
+    assert "zero-pad" in page
+    assert len(list(folder.glob("*/adapter"))) == 4
+    target = recipe.parent / "r.html"
+    polyrank("report", folder / "flora-seed0", folder / "zero-pad-seed1", "--out", target)
+    assert "zero-pad" in target.read_text()
+    assert polyrank("resume", folder)[0] == 0
+
+
+def test_resume_finishes_what_a_run_left(recipe: Path, polyrank: Command) -> None:
+    polyrank("run", recipe)
+    _, out, _ = polyrank("resume", recipe.parent / "runs/tiny")
+    assert "accuracy" in out
+
+
+def test_algorithms_are_listed_with_what_crosses_the_wire(polyrank: Command) -> None:
+    _, out, _ = polyrank("algorithms")
+    for word in ("replicate", "2406.17477", "fedhl", "2505.18494", "S(m+n)", "equal", "mixed"):
+        assert word in out
+
+
+def test_recipe_prints_every_default_and_the_schema(polyrank: Command) -> None:
+    assert "rounds: " in polyrank("recipe", "demo")[1]
+    schema = json.loads(polyrank("recipe", "--schema")[1])
+    assert schema["properties"]["rounds"]["type"] == "integer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["lora.rank=4"], "command line: lora.rank: unknown key; did you mean 'ranks'?"),
+        (["algorithm=zeropad"], "no algorithm 'zeropad'; did you mean 'zero-pad'?"),
+        (["algorithm=fedit"], "command line: algorithm.name: fedit needs equal ranks"),
+        (["lora.ranks=[1,2,4,99]"], "command line: lora.ranks: rank 99 is too large"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_place(
+    arguments: list[str], line: str, recipe: Path, polyrank: Command
+) -> None:
+    code, out, err = polyrank("run", recipe, *arguments)
+    assert (code, out) == (2, "")
+    assert line in err
+    assert err.count("\n") == 1
+
+
+def test_a_mistake_found_late_still_names_file_and_line(recipe: Path, polyrank: Command) -> None:
+    recipe.write_text(recipe.read_text().replace("- c_attn", "- c_atn"))
+    at = next(i for i, x in enumerate(recipe.read_text().splitlines(), start=1) if "targets:" in x)
+    code, _, err = polyrank("run", recipe)
+    assert code == 2
+    assert f"{recipe}:{at}: lora.targets: no layer is called 'c_atn'" in err

@@ -1,0 +1,311 @@
+"""Whole runs of every algorithm on a tiny model: folder, records, adapter, resume, bad input."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+import polyrank
+from polyrank.algorithms import about, names
+from polyrank.client import fit
+from polyrank.errors import DataError, RecipeError, StorageError
+from polyrank.evaluate import effective_rank, spectrum
+from polyrank.experiment import single
+from polyrank.experiment.events import Event, RoundDone
+from polyrank.lora import peft
+from polyrank.lora.factor import Factor
+from polyrank.recipe.load import dump
+
+FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def load(recipe: Path, *overrides: str) -> polyrank.Recipe:
+    return polyrank.load_recipe(recipe, overrides)
+
+
+def bits(folder: Path) -> list[bytes]:
+    return [(folder / "adapter" / name).read_bytes() for name in FILES]
+
+
+def equal_ranks(name: str) -> list[str]:
+    return [] if about(name).mixed else ["lora.ranks=4"]
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_same_recipe_gives_the_same_bytes(name: str, recipe: Path) -> None:
+    made = [
+        polyrank.run(load(recipe, f"algorithm={name}", f"name={n}", *equal_ranks(name)))
+        for n in ("one", "two")
+    ]
+    assert bits(made[0].folder) == bits(made[1].folder)
+    other = load(recipe, f"algorithm={name}", "name=three", "seed=1", *equal_ranks(name))
+    assert bits(made[0].folder) != bits(polyrank.run(other).folder)
+
+
+@pytest.mark.parametrize("name", names())
+def test_bytes_are_those_of_the_formulas(name: str, recipe: Path) -> None:
+    """Per client and layer r_i(m+n) up; down the same, but for flora S(m+n) from round two on."""
+    shapes = [(48, 16), (16, 64), (48, 16), (16, 64)]
+    cost = 4 * sum(out + width for out, width in shapes)
+    result = polyrank.run(load(recipe, f"algorithm={name}", *equal_ranks(name)))
+    records = result.records
+    everyone = sum(c["rank"] for c in records.run["clients"])
+    for record in records.rounds[1:]:
+        for client in record["clients"]:
+            down = client["rank"]
+            if name == "flora":
+                down = 0 if record["round"] == 1 else everyone
+            assert client["up"]["factors"] == client["rank"] * cost
+            assert client["down"]["factors"] == down * cost
+            for way in ("up", "down"):
+                sizes = client[way]
+                assert sizes["dense"] == 4 * 3 * 16
+                header = sizes["total"] - sizes["factors"] - sizes["dense"]
+                assert 0 < header < 2000
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_run_that_stops_goes_on_to_the_same_bytes(name: str, recipe: Path) -> None:
+    """Stopped by an exception after the first round; killed for real in test_kill.py."""
+    whole = polyrank.run(load(recipe, f"algorithm={name}", "name=whole", *equal_ranks(name)))
+
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundDone) and event.record["round"] == 1:
+            raise KeyboardInterrupt
+
+    part = load(recipe, f"algorithm={name}", "name=part", *equal_ranks(name))
+    with pytest.raises(KeyboardInterrupt):
+        polyrank.run(part, watch=stop)
+    folder = part.output.dir / "part"
+    assert not (folder / "adapter").exists()
+    (resumed,) = polyrank.resume(folder)
+    assert bits(folder) == bits(whole.folder)
+    assert [r["round"] for r in resumed.records.rounds] == [0, 1, 2, 3]
+    assert resumed.accuracy == whole.accuracy
+
+
+def test_a_complete_run_is_not_run_again(recipe: Path) -> None:
+    result = polyrank.run(load(recipe))
+    before = {p: p.stat().st_mtime_ns for p in result.folder.rglob("*")}
+    polyrank.resume(result.folder)
+    assert before == {p: p.stat().st_mtime_ns for p in result.folder.rglob("*")}
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own
+@pytest.mark.parametrize("name", names())
+def test_the_adapter_is_the_global_model_in_peft(name: str, recipe: Path) -> None:
+    """PeftModel.from_pretrained on the exported folder scores what the last record says."""
+    from peft import PeftModel
+
+    made = load(recipe, f"algorithm={name}", *equal_ranks(name))
+    result = polyrank.run(made)
+    setup = single.prepare(made)
+    base = AutoModelForSequenceClassification.from_pretrained(made.model, num_labels=3)
+    base.config.pad_token_id = 0
+    model = PeftModel.from_pretrained(base, result.adapter).eval()
+    right = 0
+    for i in range(len(setup.test)):
+        ids = setup.test.ids[setup.test.starts[i] : setup.test.starts[i + 1]]
+        right += int(model(input_ids=ids[None]).logits.argmax()) == int(setup.test.labels[i])
+    assert right / len(setup.test) == pytest.approx(result.accuracy, abs=1e-6)
+
+
+def test_every_client_holds_a_model_that_is_scored(recipe: Path) -> None:
+    final = polyrank.run(load(recipe, "algorithm=flexlora")).records.final
+    assert final is not None
+    assert [c["rank"] for c in final["clients"]] == [1, 2, 4, 8]
+    assert final["clients"][-1]["accuracy"] == final["test"]["accuracy"]  # the whole rank R
+
+
+def test_partial_participation_under_flora_sends_what_was_missed(recipe: Path) -> None:
+    made = load(recipe, "algorithm=flora", "participation=0.5", "rounds=5", "lora.ranks=2")
+    result = polyrank.run(made)
+    taking_part = [{c["id"] for c in r["clients"]} for r in result.records.rounds[1:]]
+    assert all(len(t) == 2 for t in taking_part)
+    # Every client's private base, wherever it is, plus what it is sent next is the global model.
+    finals = {c["accuracy"] for c in result.records.final["clients"]}
+    assert finals == {result.accuracy}
+
+
+def test_clients_without_examples_take_no_part_and_are_named(recipe: Path) -> None:
+    result = polyrank.run(load(recipe, "data.partition=dirichlet(0.01)", "seed=3"))
+    idle = {i["id"] for i in result.records.run["idle"]}
+    assert idle
+    assert all(i["reason"] == "no examples" for i in result.records.run["idle"])
+    for record in result.records.rounds[1:]:
+        assert idle.isdisjoint(c["id"] for c in record["clients"])
+        assert record["clients"]
+
+
+def test_a_client_with_one_class_trains_like_any_other(recipe: Path) -> None:
+    result = polyrank.run(load(recipe, "data.partition=shards(1)", "data.clients=3", "lora.ranks=2"))
+    for client in result.records.run["clients"]:
+        assert sum(n > 0 for n in client["labels"]) == 1
+    assert not any(r["left_out"] for r in result.records.rounds)
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """Clients in this set send NaN."""
+    ids: set[str] = set()
+    honest = fit.take
+
+    def take(bench: fit.Workbench) -> tuple[dict[str, Factor], dict[str, torch.Tensor]]:
+        factors, dense = honest(bench)
+        if current[0] in ids:
+            factors = {n: Factor(f.a * torch.nan, f.b, f.scale) for n, f in factors.items()}
+        return factors, dense
+
+    current = [""]
+    received = fit.receive
+
+    def receive(*args: object, **kwargs: object) -> object:
+        current[0] = args[2].id  # type: ignore[attr-defined]
+        return received(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fit, "take", take)
+    monkeypatch.setattr(fit, "receive", receive)
+    yield ids
+
+
+def test_a_client_that_sends_nan_is_left_out_and_named(recipe: Path, poisoned: set[str]) -> None:
+    poisoned.add("2")
+    records = polyrank.run(load(recipe)).records
+    for record in records.rounds[1:]:
+        assert [x["id"] for x in record["left_out"]] == ["2"]
+        assert "NaN" in record["left_out"][0]["reason"]
+        assert "2" not in {c["id"] for c in record["clients"]}
+
+
+def test_rounds_in_which_all_fail_leave_the_model_as_it_was(
+    recipe: Path, poisoned: set[str]
+) -> None:
+    poisoned.update("0123")
+    records = polyrank.run(load(recipe)).records
+    assert all(r["unchanged"] for r in records.rounds[1:])
+    assert {r["test"]["accuracy"] for r in records.rounds} == {records.accuracy}
+    assert {r["test"]["loss"] for r in records.rounds} == {records.rounds[0]["test"]["loss"]}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["lora.ranks=[1,2,4,17]"], RecipeError, r"lora.ranks: rank 17 is too large .* 16"),
+        (["lora.targets=[query]"], RecipeError, r"no layer is called 'query'.*c_attn"),
+        (["algorithm=fedit"], RecipeError, r"fedit needs equal ranks.* 1, 2, 4, 8;.*replicate"),
+        (["algorithm=fdhl"], RecipeError, r"no algorithm 'fdhl'; did you mean 'fedhl'"),
+        (["algorithm=fedhl", "algorithm.tua=1"], RecipeError, "did you mean 'tau'"),
+        (["algorithm=fedhl", "algorithm.tau=x"], RecipeError, "algorithm.tau: 'x'"),
+        (["data.path=no/such.csv"], DataError, "no/such.csv"),
+        (["model=no/such/model"], RecipeError, "model: .*no/such/model"),
+    ],
+)
+def test_bad_input_is_one_line(
+    overrides: list[str], error: type[Exception], message: str, recipe: Path
+) -> None:
+    with pytest.raises(error, match=message) as raised:
+        polyrank.run(load(recipe, *overrides))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_that_exists_is_not_touched(recipe: Path) -> None:
+    made = load(recipe)
+    result = polyrank.run(made)
+    before = bits(result.folder)
+    with pytest.raises(StorageError, match=r"exists already: `polyrank resume .*` .*--overwrite"):
+        polyrank.run(made)
+    assert bits(result.folder) == before
+    assert bits(polyrank.run(made, overwrite=True).folder) == before
+    foreign = made.output.dir / "thesis"
+    foreign.mkdir()
+    (foreign / "chapter1.tex").write_text("years of work")
+    with pytest.raises(StorageError, match="is no run folder"):
+        polyrank.run(load(recipe, "name=thesis"), overwrite=True)
+    assert (foreign / "chapter1.tex").exists()
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(recipe: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundDone):
+            raise KeyboardInterrupt
+
+    made = load(recipe)
+    with pytest.raises(KeyboardInterrupt):
+        polyrank.run(made, watch=stop)
+    folder = made.output.dir / made.name
+    other = load(recipe, "local.lr=0.5")
+    (folder / "recipe.yaml").write_text(dump(other))
+    with pytest.raises(StorageError, match="made by another recipe"):
+        polyrank.resume(folder)
+    (folder / "recipe.yaml").write_text(dump(made))
+    assert polyrank.resume(folder)[0].accuracy is not None
+
+
+def test_a_run_folder_may_move(recipe: Path, tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundDone):
+            raise KeyboardInterrupt
+
+    made = load(recipe, "algorithm=flora")
+    whole = polyrank.run(load(recipe, "algorithm=flora", "name=whole"))
+    with pytest.raises(KeyboardInterrupt):
+        polyrank.run(made, watch=stop)
+    moved = tmp_path / "elsewhere"
+    shutil.move(made.output.dir / made.name, moved)
+    polyrank.resume(moved)
+    assert bits(moved) == bits(whole.folder)
+
+
+def test_resuming_nothing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="does not exist"):
+        polyrank.resume(tmp_path / "nowhere")
+    with pytest.raises(StorageError, match="is no run folder"):
+        polyrank.resume(tmp_path)
+
+
+def test_a_comparison_goes_on_where_it_stopped(recipe: Path) -> None:
+    chosen = "replicate,fedit:lora.ranks=4,fedhl:algorithm.weights=coherent"
+    whole = polyrank.compare(recipe, chosen, seeds=2, overrides=["name=whole"])
+    assert len(whole) == 6
+    seen = []
+
+    def stop(event: Event) -> None:
+        seen.append(event)
+        if sum(isinstance(e, RoundDone) for e in seen) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        polyrank.compare(recipe, chosen, seeds=2, overrides=["name=part"], watch=stop)
+    folder = whole[0].folder.parents[1] / "part"
+    resumed = polyrank.resume(folder)
+    for one, other in zip(whole, resumed, strict=True):
+        assert one.folder.name == other.folder.name
+        assert bits(one.folder) == bits(other.folder)
+    assert (folder / "report.html").exists()
+
+
+def test_runs_side_by_side_equal_runs_alone(recipe: Path) -> None:
+    """A shared model and head carry nothing from one algorithm's run to the next."""
+    both = polyrank.compare(recipe, "flora,fedhl", overrides=["name=both"])
+    alone = polyrank.run(load(recipe, "algorithm=fedhl", "name=alone"))
+    assert bits(both[1].folder) == bits(alone.folder)
+    assert both[0].records.rounds[0]["test"] == both[1].records.rounds[0]["test"]
+
+
+def test_the_spectrum_in_the_records_is_that_of_the_adapter(recipe: Path) -> None:
+    result = polyrank.run(load(recipe, "algorithm=fedhl"))
+    held = peft.load(result.adapter).factors
+    expected = spectrum(held)
+    recorded = result.records.rounds[-1]["spectrum"]
+    assert recorded["effective_rank"] == pytest.approx(expected["effective_rank"], rel=1e-3)
+    json.dumps(expected)
+
+
+def test_effective_rank_counts_equal_directions() -> None:
+    assert effective_rank(torch.tensor([2.0, 2.0, 2.0, 0.0])) == pytest.approx(3)
+    assert effective_rank(torch.tensor([5.0])) == pytest.approx(1)
+    assert effective_rank(torch.zeros(4)) == 0
