@@ -1,7 +1,7 @@
 """Federated LoRA fine-tuning where every client has its own rank.
 
-    import polyrank
-    result = polyrank.run(polyrank.load_recipe("demo"))
+import polyrank
+result = polyrank.run(polyrank.load_recipe("demo"))
 """
 
 from typing import TYPE_CHECKING, Any

@@ -70,9 +70,7 @@ def resume(path: str | Path, *, watch: Watch = ignore) -> list[Result]:
     if (path / many.MANIFEST).exists():
         comparison = many.open_all(path)
         runs = many.compare(comparison, watch)
-        return [
-            Result(path / name, r) for (_, name), r in zip(comparison.runs, runs, strict=True)
-        ]
+        return [Result(path / name, r) for (_, name), r in zip(comparison.runs, runs, strict=True)]
     folder = opened(path)
     recipe = load(folder.recipe).recipe
     if not folder.complete:

@@ -1,6 +1,6 @@
 """How good a model is: loss and accuracy on held-out examples, and the shape of an update.
 
-    effective rank = exp(−Σ_j π_j ln π_j),  π = σ/Σσ      (Roy & Vetterli, EUSIPCO 2007)
+effective rank = exp(−Σ_j π_j ln π_j),  π = σ/Σσ      (Roy & Vetterli, EUSIPCO 2007)
 """
 
 from collections.abc import Sequence

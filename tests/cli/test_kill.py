@@ -1,4 +1,4 @@
-"""kill -9 at any moment, and Ctrl-C, to real processes: the result is that of the run left alone."""
+"""kill -9 at any moment, and Ctrl-C, to real processes: nothing is lost and nothing changes."""
 
 import signal
 import subprocess

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -142,14 +141,16 @@ def test_clients_without_examples_take_no_part_and_are_named(recipe: Path) -> No
 
 
 def test_a_client_with_one_class_trains_like_any_other(recipe: Path) -> None:
-    result = polyrank.run(load(recipe, "data.partition=shards(1)", "data.clients=3", "lora.ranks=2"))
+    result = polyrank.run(
+        load(recipe, "data.partition=shards(1)", "data.clients=3", "lora.ranks=2")
+    )
     for client in result.records.run["clients"]:
         assert sum(n > 0 for n in client["labels"]) == 1
     assert not any(r["left_out"] for r in result.records.rounds)
 
 
 @pytest.fixture
-def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Clients in this set send NaN."""
     ids: set[str] = set()
     honest = fit.take
@@ -169,7 +170,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
 
     monkeypatch.setattr(fit, "take", take)
     monkeypatch.setattr(fit, "receive", receive)
-    yield ids
+    return ids
 
 
 def test_a_client_that_sends_nan_is_left_out_and_named(recipe: Path, poisoned: set[str]) -> None:

@@ -84,9 +84,7 @@ def test_the_same_message_is_the_same_bytes_in_another_process() -> None:
         "sys.stdout.buffer.write(save_exactly(t, {'b': 1, 'a': {'y': 2, 'x': 3}}))"
     )
     made = [subprocess.check_output([sys.executable, "-c", code]) for _ in range(2)]
-    here = save_exactly(
-        {n: torch.arange(3.0) for n in "wsxqaz"}, {"a": {"x": 3, "y": 2}, "b": 1}
-    )
+    here = save_exactly({n: torch.arange(3.0) for n in "wsxqaz"}, {"a": {"x": 3, "y": 2}, "b": 1})
     assert made[0] == made[1] == here
 
 

@@ -105,9 +105,11 @@ def report(
         runs = []
         for path in paths:
             whole = (path / many.MANIFEST).exists()
-            runs += many.recorded(many.open_all(path)) if whole else [
-                records.load(opened(path).records)
-            ]
+            runs += (
+                many.recorded(many.open_all(path))
+                if whole
+                else [records.load(opened(path).records)]
+            )
         page.write(to, runs)
     out.print(f"report: {to}", soft_wrap=True)
 

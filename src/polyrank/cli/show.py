@@ -1,4 +1,4 @@
-"""What a run looks like in a terminal: a moving line for the round, a fixed one for each that is done."""
+"""What a run looks like in a terminal: a moving line for the round, a fixed one when it is done."""
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -26,6 +26,7 @@ class Screen:
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self.rounds = self.progress.add_task("rounds", total=None, visible=False)
         self.clients = self.progress.add_task("clients", total=None, visible=False)

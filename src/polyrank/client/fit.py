@@ -75,9 +75,7 @@ def fit(
     return base, Upload(client, trained, len(indices), dense, metrics)
 
 
-def receive(
-    bench: Workbench, lora: Lora, client: Client, download: Download, before: Base
-) -> Base:
+def receive(bench: Workbench, lora: Lora, client: Client, download: Download, before: Base) -> Base:
     """Put the model that a client was sent on the bench; returns what its base then holds.
 
     Raises:
@@ -127,9 +125,7 @@ def _steps(local: Local, examples: int) -> int:
     return local.steps or local.epochs * math.ceil(examples / local.batch)
 
 
-def _stream(
-    tokens: Tokens, indices: Sequence[int], task: Task, client: Client
-) -> Iterator[Batch]:
+def _stream(tokens: Tokens, indices: Sequence[int], task: Task, client: Client) -> Iterator[Batch]:
     """Epoch after epoch, each in an order of its own."""
     generator = derive(task.seed, "batches", task.round, client.id)
     while True:

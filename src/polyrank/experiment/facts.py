@@ -11,9 +11,9 @@ import torch
 
 from polyrank.client.model import template
 from polyrank.evaluate import Score
+from polyrank.experiment.setup import Setup
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
-from polyrank.experiment.setup import Setup
 from polyrank.server.loop import Reply, Round
 from polyrank.version import __version__
 
@@ -75,8 +75,7 @@ def round_record(
         "round": number,
         "clients": [_reply(r, weights) for r in round.replies] if round else [],
         "left_out": [
-            {"id": id, "reason": reason}
-            for id, reason in (round.left_out.items() if round else [])
+            {"id": id, "reason": reason} for id, reason in (round.left_out.items() if round else [])
         ],
         "test": _score(test),
         "info": dict(info),

@@ -1,6 +1,6 @@
 """A run folder: what lies where, and whose it is.
 
-    runs/<name>/recipe.yaml  records.jsonl  checkpoint.safetensors  clients/  adapter/  report.html
+runs/<name>/recipe.yaml  records.jsonl  checkpoint.safetensors  clients/  adapter/  report.html
 """
 
 import shutil

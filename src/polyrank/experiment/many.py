@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from polyrank import files
 from polyrank.errors import RecipeError, StorageError
-from polyrank.recipe import Recipe
-from polyrank.recipe.load import load
-from polyrank.report import page, records
-from polyrank.report.records import RunRecords
 from polyrank.experiment.events import Watch, ignore
 from polyrank.experiment.folder import Folder, claim, create
 from polyrank.experiment.setup import Setup, prepare, shared
 from polyrank.experiment.single import checked, go
+from polyrank.recipe import Recipe
+from polyrank.recipe.load import load
+from polyrank.report import page, records
+from polyrank.report.records import RunRecords
 
 MANIFEST = "compare.json"
 

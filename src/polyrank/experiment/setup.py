@@ -66,7 +66,9 @@ def prepare(recipe: Recipe) -> Setup:
 
 def shared(recipe: Recipe) -> str:
     """Recipes of the same words here can share a Setup."""
-    lora = recipe.lora.model_copy(update={"ranks": 1, "scale": None, "alpha": None, "rslora": False})
+    lora = recipe.lora.model_copy(
+        update={"ranks": 1, "scale": None, "alpha": None, "rslora": False}
+    )
     return repr((recipe.model, recipe.data, lora, recipe.seed))
 
 

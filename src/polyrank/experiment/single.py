@@ -13,17 +13,17 @@ from polyrank.engine import store
 from polyrank.engine.simulate import Simulator
 from polyrank.errors import RecipeError, StorageError
 from polyrank.evaluate import Score, score, score_adapter, spectrum
+from polyrank.experiment import facts
+from polyrank.experiment.events import Began, Ended, Replied, RoundDone, Watch, ignore
+from polyrank.experiment.folder import Folder
+from polyrank.experiment.interrupt import uninterrupted
+from polyrank.experiment.setup import Setup, prepare, roster
 from polyrank.lora import peft
 from polyrank.lora.factor import Adapter
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
 from polyrank.recipe.load import digest
 from polyrank.report import page, records
-from polyrank.experiment import facts
-from polyrank.experiment.events import Began, Ended, Replied, RoundDone, Watch, ignore
-from polyrank.experiment.folder import Folder
-from polyrank.experiment.interrupt import uninterrupted
-from polyrank.experiment.setup import Setup, prepare, roster
 from polyrank.seeds import fingerprint
 from polyrank.server import checkpoint
 from polyrank.server.checkpoint import Checkpoint
@@ -150,11 +150,11 @@ def _commit(run: Run, record: dict[str, object]) -> None:
 
 def _finish(run: Run) -> None:
     """Write what people came for: the adapter, the last record and the report."""
-    past = records.read(run.folder.records)
-    if past[-1]["kind"] != "final":
+    past = records.load(run.folder.records)
+    last = past.rounds[-1]["test"]
+    if past.final is None and last is not None:
         held = _held_by_clients(run)
-        seconds = sum(r["seconds"] for r in past if r["kind"] == "round")
-        final = facts.final_record(past[-1]["test"], held, run.setup, seconds)
+        final = facts.final_record(dict(last), held, run.setup, past.seconds)
         with uninterrupted():
             records.append(run.folder.records, final)
     bench = run.setup.bench

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from polyrank import files
 from polyrank.errors import StorageError
 from polyrank.report import figures, sections
-from polyrank.report.atomic import write_whole
 from polyrank.report.headline import headline, title
 from polyrank.report.markup import Html, safe, section, tag
 from polyrank.report.records import RunRecords
@@ -24,7 +24,7 @@ def write(path: Path, runs: Sequence[RunRecords]) -> None:
     Raises:
         StorageError: as for `page`, or the file cannot be written.
     """
-    write_whole(path, page(runs))
+    files.write(path, page(runs).encode())
 
 
 def page(runs: Sequence[RunRecords]) -> str:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from polyrank import files
 from polyrank.errors import StorageError
-from polyrank.report.atomic import write_whole
 from polyrank.report.format import RECORD, Final, Measured, Record, Round, Run
 
 FILE = "records.jsonl"
@@ -62,7 +62,7 @@ def rewind(path: Path, round: int) -> None:
         StorageError: as for reading and writing.
     """
     kept = [r for r in read(path) if _until(r, round)]
-    write_whole(path, "".join(json.dumps(r, allow_nan=False) + "\n" for r in kept))
+    files.write(path, "".join(json.dumps(r, allow_nan=False) + "\n" for r in kept).encode())
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _rebuild(
     if origin in (Union, types.UnionType):
         kind = next(k for k in arguments if k is not type(None))
         return None if tree is None else _rebuild(kind, tree, tensors, state, path)
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         return kind(
             **{n: _rebuild(hints[n], t, tensors, state, f"{path}/{n}") for n, t in tree.items()}
@@ -104,5 +104,7 @@ def _rebuild(
             _rebuild(arguments[0], t, tensors, state, f"{path}/{i}") for i, t in enumerate(tree)
         )
     if origin is not None and issubclass(origin, Mapping):
-        return {k: _rebuild(arguments[1], t, tensors, state, f"{path}/{k}") for k, t in tree.items()}
+        return {
+            k: _rebuild(arguments[1], t, tensors, state, f"{path}/{k}") for k, t in tree.items()
+        }
     return tensors[path] if path in tensors else kind(tree)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
@@ -81,7 +82,7 @@ def train(
             replace(c, seen=federation.seen.get(c.id, 0))
             for c in sample(plan.clients, plan.participation, plan.seed, number)
         ]
-        intake = Intake(plan, federation, lambda r, n=number, k=len(chosen): watch(n, k, r))
+        intake = Intake(plan, federation, partial(watch, number, len(chosen)))
         uploads = intake.accepted(exchange(number, ((c, intake.download(c)) for c in chosen)))
         state, info = plan.algorithm.aggregate(federation.state, uploads)
         federation = Federation(state, intake.mean(), number, {**federation.seen, **intake.seen})
@@ -91,9 +92,7 @@ def train(
 class Intake:
     """One round's replies on their way to the algorithm: checked, counted, heads averaged."""
 
-    def __init__(
-        self, plan: Plan, federation: Federation, watch: Callable[[Reply], None]
-    ) -> None:
+    def __init__(self, plan: Plan, federation: Federation, watch: Callable[[Reply], None]) -> None:
         self.plan, self.federation, self.watch = plan, federation, watch
         self.kept: list[Reply] = []
         self.left_out: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """Messages as safetensors bytes: the same bytes for the same message, and no pickle.
 
-    total = header + factors + dense        (bytes; the header holds names, shapes and numbers)
+total = header + factors + dense        (bytes; the header holds names, shapes and numbers)
 """
 
 import json
@@ -86,9 +86,11 @@ def unpack_upload(data: bytes) -> Upload:
 
 def size(message: Download | Upload, data: bytes) -> Size:
     """What the bytes of a packed message consist of."""
-    both = {**message.start, **{f"fold {n}": f for n, f in message.fold.items()}} if isinstance(
-        message, Download
-    ) else message.factors
+    both = (
+        {**message.start, **{f"fold {n}": f for n, f in message.fold.items()}}
+        if isinstance(message, Download)
+        else message.factors
+    )
     factors = sum(_bytes(f.a) + _bytes(f.b) for f in both.values())
     return Size(len(data), factors, sum(map(_bytes, message.dense.values())))
 
@@ -140,9 +142,7 @@ def _factors(part: str, tensors: Mapping[str, Tensor], scales: Mapping[str, floa
 
 
 def _dense(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        key.removeprefix("dense/"): t for key, t in tensors.items() if key.startswith("dense/")
-    }
+    return {key.removeprefix("dense/"): t for key, t in tensors.items() if key.startswith("dense/")}
 
 
 def _bytes(t: Tensor) -> int:
