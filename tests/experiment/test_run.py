@@ -1,7 +1,9 @@
 """Whole runs of every algorithm on a tiny model: folder, records, adapter, resume, bad input."""
 
 import json
+import resource
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -227,6 +229,27 @@ def test_a_folder_that_exists_is_not_touched(recipe: Path) -> None:
     with pytest.raises(StorageError, match="is no run folder"):
         polyrank.run(load(recipe, "name=thesis"), overwrite=True)
     assert (foreign / "chapter1.tex").exists()
+
+
+def test_a_full_disk_at_checkpoint_time_loses_no_finished_round(recipe: Path) -> None:
+    """The kernel refuses to write more in round two; with room again the run goes on."""
+    made = load(recipe, "algorithm=fedhl")
+    whole = polyrank.run(load(recipe, "algorithm=fedhl", "name=whole"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def fill(event: Event) -> None:
+        if isinstance(event, RoundDone):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1]))
+
+    try:
+        with pytest.raises(StorageError, match=r"cannot write .*checkpoint\.saf.*unharmed"):
+            polyrank.run(made, watch=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    polyrank.resume(made.output.dir / made.name)
+    assert bits(made.output.dir / made.name) == bits(whole.folder)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(recipe: Path) -> None:

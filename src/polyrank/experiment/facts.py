@@ -14,6 +14,7 @@ from polyrank.evaluate import Score
 from polyrank.experiment.setup import Setup
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
+from polyrank.report.format import Measured
 from polyrank.server.loop import Reply, Round
 from polyrank.version import __version__
 
@@ -86,12 +87,12 @@ def round_record(
 
 
 def final_record(
-    test: Mapping[str, float], held: Mapping[Client, Score], setup: Setup, seconds: float
+    test: Measured, held: Mapping[Client, Score], setup: Setup, seconds: float
 ) -> dict[str, Any]:
     """The last record: the global model, and the model that each client holds."""
     return {
         "kind": "final",
-        "test": dict(test),
+        "test": test,
         "clients": [
             {
                 "id": c.id,

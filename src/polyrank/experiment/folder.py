@@ -84,7 +84,9 @@ def claim(path: Path, overwrite: bool) -> None:
     """
     if not path.exists():
         return
-    ours = any((path / name).exists() for name in (RECIPE, "compare.json"))
+    if not path.is_dir():
+        raise StorageError(f"{path} is a file, not a run folder; choose another name=…")
+    ours = (path / RECIPE).exists() or any(path.glob(f"*/{RECIPE}"))
     if not ours and any(path.iterdir()):
         raise StorageError(f"{path} exists and is no run folder; choose another name=…")
     if not overwrite and ours:

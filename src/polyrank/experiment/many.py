@@ -100,8 +100,7 @@ def create_all(
     named = []
     for label, recipe in planned:
         name = f"{re.sub(r'[^A-Za-z0-9.=_-]+', '_', label)}-seed{recipe.seed}"
-        output = recipe.output.model_copy(update={"dir": path})
-        create(path / name, recipe.model_copy(update={"name": name, "output": output}))
+        create(path / name, recipe)
         named.append((label, name))
     files.write(path / MANIFEST, json.dumps({"runs": named}, indent=1).encode())
     return Comparison(path, tuple(named))

@@ -154,7 +154,7 @@ def _finish(run: Run) -> None:
     last = past.rounds[-1]["test"]
     if past.final is None and last is not None:
         held = _held_by_clients(run)
-        final = facts.final_record(dict(last), held, run.setup, past.seconds)
+        final = facts.final_record(last, held, run.setup, past.seconds)
         with uninterrupted():
             records.append(run.folder.records, final)
     bench = run.setup.bench
