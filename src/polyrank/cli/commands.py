@@ -1,6 +1,7 @@
 """The commands. What they call is imported inside them: torch and transformers take seconds."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -184,6 +185,9 @@ def _root(
 
 def main() -> None:
     """The `polyrank` command; a user's mistake is one line on stderr and exit code 2."""
+    # Threads that wait should sleep: spinning costs two threads all they gain, and more, as soon
+    # as anything else runs (LOG.md). Read when torch is first imported, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except PolyrankError as error:
