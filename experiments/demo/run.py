@@ -24,6 +24,7 @@ RUNS = Path("runs/experiments")
 # fedit needs equal ranks: 8 is the power of two below the mix's mean, 9.4.
 ALGORITHMS = "fedit:lora.ranks=8,zero-pad,replicate,flexlora,flora,fedhl"
 RATES = ("1e-3", "2e-3", "4e-3")
+GRID = ("seed=100", "evaluation.every=8")
 
 
 def show(event: Event) -> None:

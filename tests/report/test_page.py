@@ -30,6 +30,10 @@ class Seen(HTMLParser):
             self.text = f"{self.text} {' '.join(data.split())}".rstrip()
 
 
+NONE = {"total": 0, "factors": 0, "dense": 0}
+COST = {"up": NONE, "down": {"total": 1000, "factors": 900, "dense": 0}}
+
+
 def visible(page):
     return Seen(page).text
 
@@ -45,7 +49,8 @@ def hostile():
     record = {**run.run, "idle": [evil], "versions": {EVIL: EVIL}, "machine": {EVIL: [EVIL]}}
     record["clients"] = [{**c, "id": EVIL + c["id"]} for c in record["clients"]]
     rounds = tuple(
-        {**r, "left_out": [evil], "info": {EVIL: 1.0, "warning": EVIL}} for r in run.rounds
+        {**r, "left_out": [{**evil, **COST}], "info": {EVIL: 1.0, "warning": EVIL}}
+        for r in run.rounds
     )
     return RunRecords(record, rounds, run.final)
 
@@ -125,7 +130,7 @@ def test_rounds_without_test_or_spectrum_are_reported():
 
 def test_clients_left_out_are_listed_with_their_rounds():
     run = run_records(rounds=4)
-    late = {"id": "3", "reason": "timed out"}
+    late = {"id": "3", "reason": "timed out", **COST}
     rounds = tuple({**r, "left_out": [late] if r["round"] in (1, 2, 4) else []} for r in run.rounds)
     idle = {**run.run, "idle": [{"id": "7", "reason": "no examples"}]}
     rounds = (*rounds[:-1], {**rounds[-1], "unchanged": True})
@@ -172,6 +177,7 @@ def test_writing_replaces_the_file_and_leaves_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_a_folder_that_is_not_there_is_one_clear_line(tmp_path):
-    with pytest.raises(StorageError, match="cannot be written"):
-        write(tmp_path / "missing" / "report.html", [run_records()])
+def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot write .*report\.html: "):
+        write(tmp_path / "file" / "report.html", [run_records()])

@@ -134,3 +134,13 @@ def test_an_unfinished_run_shows_its_last_measurement():
 def test_a_run_that_has_not_begun_has_no_figures():
     run = RunRecords(run_records().run)
     assert (run.accuracy, run.first_accuracy, run.done, run.up) == (None, None, 0, ())
+
+
+def test_traffic_counts_clients_that_were_left_out():
+    run = run_records(clients=1, rounds=1)
+    out = {"id": "9", "reason": "NaN", "up": {"total": 2e6, "factors": 0, "dense": 0}}
+    out["down"] = {"total": 10**6, "factors": 10**6, "dense": 0}
+    last = {**run.rounds[1], "left_out": [out]}
+    more = RunRecords(run.run, (run.rounds[0], last), run.final)
+    assert more.up[-1] - run.up[-1] == pytest.approx(2)
+    assert more.down[-1] - run.down[-1] == pytest.approx(1)

@@ -76,7 +76,8 @@ def round_record(
         "round": number,
         "clients": [_reply(r, weights) for r in round.replies] if round else [],
         "left_out": [
-            {"id": id, "reason": reason} for id, reason in (round.left_out.items() if round else [])
+            {"id": r.client.id, "reason": r.failure, "up": asdict(r.up), "down": asdict(r.down)}
+            for r in (round.left_out if round else [])
         ],
         "test": _score(test),
         "info": dict(info),

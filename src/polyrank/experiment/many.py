@@ -55,7 +55,7 @@ def variants(text: str) -> list[Variant]:
     Raises:
         RecipeError: nothing is named, or the same thing twice.
     """
-    parts = [p.strip() for p in re.split(r",(?![^\\[{]*[\\]}])", text) if p.strip()]
+    parts = [p.strip() for p in re.split(r",(?![^\[{]*[\]}])", text) if p.strip()]
     labels = [p.removeprefix("algorithm=") for p in parts]
     if not labels:
         raise RecipeError("--algorithms", f"{text!r} names no algorithm")

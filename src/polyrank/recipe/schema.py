@@ -162,6 +162,12 @@ class Local(Part):
     warmup: int = Field(0, ge=0)
     """Rounds over which the learning rate rises."""
 
+    @model_validator(mode="after")
+    def _momentum_of_sgd(self) -> "Local":
+        if self.momentum and self.optimizer != "sgd":
+            raise conflict("momentum", f"{self.momentum:g} needs local.optimizer sgd")
+        return self
+
 
 class Evaluation(Part):
     """When and on what the global model is measured."""

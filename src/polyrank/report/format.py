@@ -100,13 +100,23 @@ class Run(TypedDict):
 
 
 @open_ended
+class LeftOut(TypedDict):
+    """A client whose update did not count in a round, why, and what it cost nevertheless."""
+
+    id: str
+    reason: str
+    up: Bytes
+    down: Bytes
+
+
+@open_ended
 class Round(TypedDict):
     """A line per round; round 0 is the model before training. `unchanged`: all clients failed."""
 
     kind: Literal["round"]
     round: int
     clients: list[Trained]
-    left_out: NotRequired[list[Reason]]
+    left_out: NotRequired[list[LeftOut]]
     test: Measured | None
     info: NotRequired[dict[str, Any]]
     spectrum: NotRequired[Spectrum | None]

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from polyrank import files
 from polyrank.errors import StorageError
-from polyrank.report.format import RECORD, Final, Measured, Record, Round, Run
+from polyrank.report.format import RECORD, Bytes, Final, Measured, Record, Round, Run
 
 FILE = "records.jsonl"
 MB = 1e6  # bytes
@@ -124,12 +124,12 @@ class RunRecords:
     @cached_property
     def up(self) -> tuple[float, ...]:
         """MB uploaded by all clients until the end of each recorded round."""
-        return _sent(self.rounds, "up")
+        return _cumulative(self.rounds, "up")
 
     @cached_property
     def down(self) -> tuple[float, ...]:
         """MB downloaded by all clients until the end of each recorded round."""
-        return _sent(self.rounds, "down")
+        return _cumulative(self.rounds, "down")
 
 
 def load(path: Path) -> RunRecords:
@@ -147,8 +147,13 @@ def load(path: Path) -> RunRecords:
     return RunRecords(records[0], rounds, finals[-1] if finals else None)
 
 
-def _sent(rounds: Iterable[Round], way: Literal["up", "down"]) -> tuple[float, ...]:
-    return tuple(accumulate(sum(c[way]["total"] for c in r["clients"]) / MB for r in rounds))
+def sent(record: Round, way: Literal["up", "down"]) -> list[Bytes]:
+    """The messages of a round, also of clients that were left out of it."""
+    return [client[way] for client in (*record["clients"], *record.get("left_out", []))]
+
+
+def _cumulative(rounds: Iterable[Round], way: Literal["up", "down"]) -> tuple[float, ...]:
+    return tuple(accumulate(sum(b["total"] for b in sent(r, way)) / MB for r in rounds))
 
 
 def _until(record: Record, round: int) -> bool:

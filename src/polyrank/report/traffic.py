@@ -1,10 +1,10 @@
 """The figure of the bytes on the wire, by way and content."""
 
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from polyrank.report import figures
-from polyrank.report.records import MB, RunRecords
+from polyrank.report.records import MB, RunRecords, sent
 from polyrank.report.statistics import Groups, counted
 
 
@@ -14,7 +14,8 @@ def traffic(groups: Groups) -> Any | None:
         return None
     names = list(groups)
     parts = {}
-    for way, ahead in (("up", "uploads"), ("down", "downloads")):
+    ways: dict[Literal["up", "down"], str] = {"up": "uploads", "down": "downloads"}
+    for way, ahead in ways.items():
         for part, shade in _SHADES[way].items():
             values = [fmean(_mb(run, way, part) for run in counted(groups[n])) for n in names]
             if any(values):
@@ -28,8 +29,8 @@ _SHADES = {
 }
 
 
-def _mb(run: RunRecords, way: str, part: str) -> float:
-    sent = [c["up"] if way == "up" else c["down"] for r in run.rounds for c in r["clients"]]
+def _mb(run: RunRecords, way: Literal["up", "down"], part: str) -> float:
+    messages = [b for r in run.rounds for b in sent(r, way)]
     if part == "framing":
-        return sum(b["total"] - b["factors"] - b["dense"] for b in sent) / MB
-    return sum(b["factors"] if part == "factors" else b["dense"] for b in sent) / MB
+        return sum(b["total"] - b["factors"] - b["dense"] for b in messages) / MB
+    return sum(b["factors"] if part == "factors" else b["dense"] for b in messages) / MB

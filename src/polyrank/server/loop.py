@@ -55,7 +55,7 @@ class Round(NamedTuple):
     federation: Federation
     info: Info
     replies: list[Reply]  # of those who count; their uploads without the tensors
-    left_out: dict[str, str]  # client id -> reason
+    left_out: list[Reply]  # of those who do not, each with the reason as its `failure`
 
 
 class Plan(NamedTuple):
@@ -95,7 +95,7 @@ class Intake:
     def __init__(self, plan: Plan, federation: Federation, watch: Callable[[Reply], None]) -> None:
         self.plan, self.federation, self.watch = plan, federation, watch
         self.kept: list[Reply] = []
-        self.left_out: dict[str, str] = {}
+        self.left_out: list[Reply] = []
         self.versions: dict[str, int] = {}
         self.seen: dict[str, int] = {}
         self._sums: dict[str, Tensor] = {}
@@ -114,13 +114,14 @@ class Intake:
             reason = self._reason(reply)
             # A client that did not answer may hold anything: next time it starts from pretrained.
             self.seen[id] = 0 if upload is None else self.versions[id]
-            self.watch(reply._replace(failure=reason))
+            light = upload and replace(upload, factors={}, dense={})
+            told = reply._replace(upload=light, failure=reason)
+            self.watch(told)
             if upload is None or reason is not None:
-                self.left_out[id] = reason or "no upload"
+                self.left_out.append(told)
                 continue
             self._add(upload)
-            light = replace(upload, factors={}, dense={})
-            self.kept.append(reply._replace(upload=light))
+            self.kept.append(told)
             yield upload
 
     def mean(self) -> Dense:
