@@ -27,7 +27,7 @@ dist: .venv/.dev
 	for file in dist/*.whl dist/*.tar.gz; do \
 	  rm -rf dist/env && $(PYTHON) -m venv dist/env \
 	  && dist/env/bin/pip install -q torch==2.13.0 && dist/env/bin/pip install -q $$file \
-	  && dist/env/bin/polyrank --version || exit 1; done
+	  && dist/env/bin/polyrank --version && dist/env/bin/polyrank recipe demo >/dev/null || exit 1; done
 	rm -rf dist/env
 
 clean:
