@@ -73,7 +73,12 @@ def recipe(tmp_path: Path, corpus: Path, gpt2_folder: Path) -> Path:
             {
                 "name": "tiny",
                 "model": str(gpt2_folder),
-                "data": {"path": str(corpus), "clients": 4, "partition": "dirichlet(1.0)"},
+                "data": {
+                    "path": str(corpus),
+                    "clients": 4,
+                    "partition": "dirichlet(1.0)",
+                    "max_length": 16,
+                },
                 "lora": {"targets": ["c_attn", "mlp.c_proj"], "ranks": [1, 2, 4, 8]},
                 "algorithm": "replicate",
                 "rounds": 3,

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from polyrank.experiment import many
 from polyrank.experiment.events import Watch, ignore
-from polyrank.experiment.folder import Folder, create, opened
-from polyrank.experiment.single import checked, go
+from polyrank.experiment.folder import MANIFEST, Folder, claim, create, opened
+from polyrank.experiment.ready import prepared
+from polyrank.experiment.single import go
 from polyrank.recipe import Recipe
 from polyrank.recipe.load import load
 from polyrank.report import records
@@ -54,10 +55,12 @@ def run(recipe: Recipe, *, overwrite: bool = False, watch: Watch = ignore) -> Re
     Raises:
         PolyrankError: whatever is wrong with recipe, data, model or folder.
     """
-    checked(recipe)
-    folder = create(recipe.output.dir / recipe.name, recipe, overwrite)
-    go(recipe, recipe.algorithm.name, folder, watch)
-    return Result(folder.path, records.load(folder.records))
+    path = recipe.output.dir / recipe.name
+    claim(path, overwrite)
+    setup = prepared(recipe)  # whatever is wrong with the recipe is found before a folder is made
+    folder = create(path, recipe, overwrite)
+    go(recipe, recipe.algorithm.name, folder, watch, setup)
+    return Result(path, records.load(folder.records))
 
 
 def resume(path: str | Path, *, watch: Watch = ignore) -> list[Result]:
@@ -67,14 +70,14 @@ def resume(path: str | Path, *, watch: Watch = ignore) -> list[Result]:
         PolyrankError: no such folder, a damaged checkpoint, or one made by another recipe.
     """
     path = Path(path)
-    if (path / many.MANIFEST).exists():
+    if (path / MANIFEST).exists():
         comparison = many.open_all(path)
         runs = many.compare(comparison, watch)
         return [Result(path / name, r) for (_, name), r in zip(comparison.runs, runs, strict=True)]
     folder = opened(path)
     recipe = load(folder.recipe).recipe
     if not folder.complete:
-        go(recipe, recipe.algorithm.name, folder, watch)
+        go(recipe, many.label(path.resolve(), recipe), folder, watch)
     return [Result(path, records.load(folder.records))]
 
 
@@ -102,9 +105,12 @@ def compare(
         PolyrankError: whatever is wrong with a recipe, data, model or folder.
     """
     base = load_recipe(source, overrides)
+    path = base.output.dir / base.name
+    claim(path, overwrite)
     planned = many.plan(Path(source), overrides, many.variants(algorithms), seeds)
-    comparison = many.create_all(base.output.dir / base.name, planned, overwrite)
-    runs = many.compare(comparison, watch)
+    setup = many.prepared_first(planned)
+    comparison = many.create_all(path, planned, overwrite)
+    runs = many.compare(comparison, watch, setup)
     return [
         Result(comparison.path / name, r)
         for (_, name), r in zip(comparison.runs, runs, strict=True)

@@ -108,3 +108,10 @@ def test_a_mistake_found_late_still_names_file_and_line(recipe: Path, polyrank: 
     code, _, err = polyrank("run", recipe)
     assert code == 2
     assert f"{recipe}:{at}: lora.targets: no layer is called 'c_atn'" in err
+
+
+def test_a_mistake_in_algorithms_is_on_the_command_line(recipe: Path, polyrank: Command) -> None:
+    code, out, err = polyrank("compare", recipe, "--algorithms", "flora,fdhl")
+    assert (code, out) == (2, "")
+    assert err.startswith("polyrank: command line: algorithm.name: no algorithm 'fdhl'; did you")
+    assert not (recipe.parent / "runs").exists()

@@ -20,6 +20,7 @@ from polyrank.experiment.events import Event, RoundDone
 from polyrank.lora import peft
 from polyrank.lora.factor import Factor
 from polyrank.recipe.load import dump
+from polyrank.report.records import load as load_records
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -184,11 +185,14 @@ def test_a_client_that_sends_nan_is_left_out_and_named(recipe: Path, poisoned: s
         assert "2" not in {c["id"] for c in record["clients"]}
 
 
+@pytest.mark.parametrize("name", names())
 def test_rounds_in_which_all_fail_leave_the_model_as_it_was(
-    recipe: Path, poisoned: set[str]
+    name: str, recipe: Path, poisoned: set[str]
 ) -> None:
     poisoned.update("0123")
-    records = polyrank.run(load(recipe)).records
+    result = polyrank.run(load(recipe, f"algorithm={name}", *equal_ranks(name)))
+    assert all(not f.delta.any() for f in peft.load(result.adapter).factors.values())
+    records = result.records
     assert all(r["unchanged"] for r in records.rounds[1:])
     assert {r["test"]["accuracy"] for r in records.rounds} == {records.accuracy}
     assert {r["test"]["loss"] for r in records.rounds} == {records.rounds[0]["test"]["loss"]}
@@ -203,6 +207,9 @@ def test_rounds_in_which_all_fail_leave_the_model_as_it_was(
         (["algorithm=fdhl"], RecipeError, r"no algorithm 'fdhl'; did you mean 'fedhl'"),
         (["algorithm=fedhl", "algorithm.tua=1"], RecipeError, "did you mean 'tau'"),
         (["algorithm=fedhl", "algorithm.tau=x"], RecipeError, "algorithm.tau: 'x'"),
+        (["algorithm=fedhl", "algorithm.tau=-1"], RecipeError, "algorithm.tau: -1"),
+        (["algorithm=fedhl", "algorithm.c=.nan"], RecipeError, "algorithm.c: nan"),
+        (["data.max_length=33"], RecipeError, "data.max_length: 33 tokens .* at most 32"),
         (["data.path=no/such.csv"], DataError, "no/such.csv"),
         (["model=no/such/model"], RecipeError, "model: .*no/such/model"),
     ],
@@ -213,6 +220,7 @@ def test_bad_input_is_one_line(
     with pytest.raises(error, match=message) as raised:
         polyrank.run(load(recipe, *overrides))
     assert "\n" not in str(raised.value)
+    assert not (recipe.parent / "runs").exists()  # mended, the same command works
 
 
 def test_a_folder_that_exists_is_not_touched(recipe: Path) -> None:
@@ -282,6 +290,71 @@ def test_a_run_folder_may_move(recipe: Path, tmp_path: Path) -> None:
     shutil.move(made.output.dir / made.name, moved)
     polyrank.resume(moved)
     assert bits(moved) == bits(whole.folder)
+
+
+def test_data_that_changed_since_the_run_began_is_refused(
+    recipe: Path, corpus: Path, tmp_path: Path
+) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundDone):
+            raise KeyboardInterrupt
+
+    own = shutil.copytree(corpus, tmp_path / "own")
+    made = load(recipe, f"data.path={own}")
+    with pytest.raises(KeyboardInterrupt):
+        polyrank.run(made, watch=stop)
+    with (own / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "a cat", "label": "animals"}) + "\n")
+    with pytest.raises(StorageError, match=r"data has changed since .*tiny began"):
+        polyrank.resume(made.output.dir / made.name)
+
+
+def test_a_report_alone_does_not_make_a_run_complete(recipe: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundDone):
+            raise KeyboardInterrupt
+
+    made = load(recipe)
+    with pytest.raises(KeyboardInterrupt):
+        polyrank.run(made, watch=stop)
+    folder = made.output.dir / made.name
+    (folder / "report.html").write_text("made by hand on the way")
+    polyrank.resume(folder)
+    assert (folder / "adapter").exists()
+
+
+def test_one_run_of_a_comparison_resumes_under_its_own_label(recipe: Path) -> None:
+    chosen = "fedhl,fedhl:algorithm.weights=data"
+    seen = []
+
+    def stop(event: Event) -> None:
+        seen.append(event)
+        if sum(isinstance(e, RoundDone) for e in seen) == 4:  # in the second run
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        polyrank.compare(recipe, chosen, watch=stop)
+    whole = recipe.parent / "runs/tiny"
+    child = next(p for p in whole.iterdir() if "weights" in p.name)
+    (result,) = polyrank.resume(child)
+    assert result.records.label == "fedhl:algorithm.weights=data"
+    assert len(polyrank.resume(whole)) == 2
+    assert (whole / "report.html").exists()
+
+
+def test_a_damaged_private_state_ends_the_run_and_changes_nothing(recipe: Path) -> None:
+    """A fault of the disk is no client's failure: nobody is left out because of it."""
+
+    def damage(event: Event) -> None:
+        if isinstance(event, RoundDone) and event.record["round"] == 2:
+            state = next((made.output.dir / made.name / "clients").iterdir())
+            state.write_bytes(state.read_bytes()[:-1])
+
+    made = load(recipe, "algorithm=flora")
+    with pytest.raises(StorageError, match="clients"):
+        polyrank.run(made, watch=damage)
+    records = load_records(made.output.dir / made.name / "records.jsonl")
+    assert records.done == 2
 
 
 def test_resuming_nothing_says_so(tmp_path: Path) -> None:

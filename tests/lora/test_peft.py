@@ -194,7 +194,7 @@ def test_an_adapter_is_replaced_whole_or_not_at_all(saved: Path, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(StorageError, match=r"cannot be written: .*No space left"):
+        with pytest.raises(StorageError, match=r"cannot write .*: no space left"):
             adapters.save(saved, new, "m")
     assert same(adapters.load(saved), random_adapter(SHAPES, HEADS))
     adapters.save(saved, new, "m")

@@ -1,5 +1,6 @@
 """What a server refuses, each with its reason."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,7 @@ def test_a_good_update_is_not_refused() -> None:
         (with_q(Factor(torch.full((2, 5), torch.nan), torch.ones(6, 2))), "q: holds NaN"),
         (with_q(Factor(torch.ones(2, 5), torch.full((6, 2), torch.inf))), "q: holds NaN"),
         (with_q(Factor(torch.ones(2, 5), torch.ones(6, 2), float("nan"))), "q: holds NaN"),
+        (with_q(Factor(torch.full((2, 5), 1e25), torch.full((6, 2), 1e25))), "q: its update over"),
         (replace(GOOD, dense={"head": torch.full((3, 5), torch.nan)}), "head: holds NaN"),
         (replace(GOOD, dense={"head": torch.zeros(5, 3)}), r"head: \(5, 3\)"),
     ],
@@ -51,6 +53,4 @@ def test_a_good_update_is_not_refused() -> None:
 def test_a_bad_update_is_refused_by_name(bad: Upload, reason: str) -> None:
     found = refusal(bad, CLIENT, TEMPLATE, DENSE)
     assert found is not None
-    import re
-
     assert re.search(reason, found), found

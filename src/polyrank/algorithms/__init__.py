@@ -41,7 +41,7 @@ def options(name: str) -> dict[str, Any]:
 def load(name: str, **chosen: Any) -> Algorithm:
     """The algorithm `name` with its options; an unknown name or option is a RecipeError."""
     module, valid = _module(name), options(name)
-    hints = get_type_hints(module.build)
+    hints = get_type_hints(module.build, include_extras=True)
     for key, value in chosen.items():
         if key not in valid:
             hint = nearest(key, valid) if valid else "it has none"

@@ -13,6 +13,9 @@ Aggregation, https://arxiv.org/abs/2505.18494
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from polyrank.algorithm import About, Algorithm, Info
 from polyrank.lora.algebra import recompress, stack, truncate
@@ -21,6 +24,8 @@ from polyrank.lora.start import share
 from polyrank.lora.sums import Sum, add_all, mean, nothing
 from polyrank.messages import Client, Download, Upload
 from polyrank.weights import WEIGHTINGS, Weigh, Weighting, drift, effective_number
+
+Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 ABOUT = About(
     paper="Peng et al., 2025, arXiv 2505.18494",
@@ -36,9 +41,9 @@ class State:
 
 def build(
     weights: Weighting = "regularised",
-    kappa: float = 1.0,
-    tau: float = 1.0,
-    c: float = 1.0,
+    kappa: Strength = 1.0,
+    tau: Strength = 1.0,
+    c: Strength = 1.0,
     per_layer: bool = False,
 ) -> Algorithm:
     """`weights` is data, fedhl (with kappa), regularised (with tau) or coherent (with c)."""
@@ -127,10 +132,12 @@ def _info(
     clients: dict[str, float], masses: list[float], groups: list[Group], errors: list[float]
 ) -> Info:
     n_eff = effective_number(list(clients.values()))
-    info = {
+    truncation = {i: e for g, e in zip(groups, errors, strict=True) for i in g.examples}
+    info: dict[str, Any] = {
         "weights": clients,
-        "truncation": {i: e for g, e in zip(groups, errors, strict=True) for i in g.examples},
+        "truncation": truncation,
         "n_eff": n_eff,
+        "bound": sum(p**2 * truncation[i] for i, p in clients.items()),  # Σ p_i² E_i
         "drift": drift(masses, errors),
     }
     if n_eff < len(clients) / 4:

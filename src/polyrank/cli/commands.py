@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False)
 
 Source = Annotated[str, typer.Argument(help="A recipe's YAML file, or a bundled one: demo.")]
 Overrides = Annotated[
@@ -37,17 +37,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run of t
 @app.command()
 def run(recipe: Source, overrides: Overrides = None, overwrite: Overwrite = False) -> None:
     """Run a recipe: train, and write records, adapter and report to its run folder."""
+    from polyrank import api
     from polyrank.cli.show import Screen
-    from polyrank.experiment import folder, single
 
     loaded = _load(recipe, overrides)
-    made = loaded.recipe
-    path = made.output.dir / made.name
-    with _located(loaded, path), Screen(out) as screen:
-        single.checked(made)
-        place = folder.create(path, made, overwrite)
-        single.go(made, made.algorithm.name, place, screen.watch)
-    out.print(f"report:  {place.report}\nadapter: {place.adapter}", soft_wrap=True)
+    with _located(loaded, loaded.recipe.output.dir / loaded.recipe.name), Screen(out) as screen:
+        result = api.run(loaded.recipe, overwrite=overwrite, watch=screen.watch)
+    _say(f"report:  {result.folder / 'report.html'}")
+    _say(f"adapter: {result.adapter}")
 
 
 @app.command()
@@ -65,18 +62,18 @@ def compare(
     overwrite: Overwrite = False,
 ) -> None:
     """Run a recipe under several algorithms with the same clients, data and seeds."""
+    from polyrank import api
     from polyrank.cli.show import Screen, summary_table
-    from polyrank.experiment import many
 
-    loaded = _load(recipe, overrides)
+    given, loaded = overrides or [], _load(recipe, overrides)
     path = loaded.recipe.output.dir / loaded.recipe.name
     with _located(loaded, path), Screen(out) as screen:
-        chosen = many.variants(algorithms)
-        planned = many.plan(Path(recipe), overrides or [], chosen, seeds)
-        comparison = many.create_all(path, planned, overwrite)
-        runs = many.compare(comparison, screen.watch)
-    out.print(summary_table(runs))
-    out.print(f"report: {path / 'report.html'}", soft_wrap=True)
+        results = api.compare(
+            recipe, algorithms, seeds=seeds, overrides=given, overwrite=overwrite,
+            watch=screen.watch,
+        )  # fmt: skip
+    out.print(summary_table([r.records for r in results]))
+    _say(f"report: {path / 'report.html'}")
 
 
 @app.command()
@@ -88,8 +85,8 @@ def resume(path: Annotated[Path, typer.Argument(metavar="RUN", help="A run's fol
     with _located(None, path), Screen(out) as screen:
         results = api.resume(path, watch=screen.watch)
     for result in results:
-        out.print(f"{result.folder}: {_percent(result.accuracy)}", soft_wrap=True)
-    out.print(f"report: {path / 'report.html'}", soft_wrap=True)
+        _say(f"{result.folder}: {_percent(result.accuracy)}")
+    _say(f"report: {path / 'report.html'}")
 
 
 @app.command()
@@ -99,20 +96,20 @@ def report(
 ) -> None:
     """Write one report on any runs, also unfinished ones and whole comparisons."""
     from polyrank.experiment import many
-    from polyrank.experiment.folder import opened
+    from polyrank.experiment.folder import MANIFEST, opened
     from polyrank.report import page, records
 
     with _located(None):
         runs = []
         for path in paths:
-            whole = (path / many.MANIFEST).exists()
+            whole = (path / MANIFEST).exists()
             runs += (
                 many.recorded(many.open_all(path))
                 if whole
                 else [records.load(opened(path).records)]
             )
         page.write(to, runs)
-    out.print(f"report: {to}", soft_wrap=True)
+    _say(f"report: {to}")
 
 
 @app.command()
@@ -139,7 +136,7 @@ def recipe_(
         raise typer.BadParameter("give a recipe, or --schema")
     loaded = _load(source, overrides)
     with _located(loaded):
-        from polyrank.experiment.single import checked
+        from polyrank.experiment.ready import checked
 
         checked(loaded.recipe)
         print(load.dump(loaded.recipe), end="")
@@ -161,7 +158,12 @@ def _located(loaded: "Loaded | None", place: Path | None = None) -> Iterator[Non
     except RecipeError as error:
         _fail(load.located(error, loaded) if loaded else str(error))
     except KeyboardInterrupt:
-        _fail(f"stopped; every finished round is safe: polyrank resume {place}", code=130)
+        hint = f"; every finished round is safe: polyrank resume {place}"
+        _fail(f"stopped{hint if place and place.exists() else ''}", code=130)
+
+
+def _say(line: str) -> None:
+    out.print(line, soft_wrap=True)
 
 
 def _percent(accuracy: float | None) -> str:

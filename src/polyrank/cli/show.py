@@ -1,16 +1,17 @@
 """What a run looks like in a terminal: a moving line for the round, a fixed one when it is done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from polyrank import algorithms
 from polyrank.experiment.events import Began, Event, Replied, RoundDone
-from polyrank.report.records import MB, RunRecords
+from polyrank.report.records import MB, WAYS, RunRecords, sent
 from polyrank.report.statistics import Estimate, Row, summary
 
 
@@ -20,7 +21,7 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -66,13 +67,13 @@ class Screen:
                     self.say(f"  warning: {warning}")
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False, soft_wrap=True)
+        self.console.print(line, soft_wrap=True)
 
 
-def round_line(record: Mapping[str, Any]) -> str:
+def round_line(record: Any) -> str:
     """One line per round: loss, accuracy, MB up and down, seconds, N_eff."""
-    clients, test = record["clients"], record["test"]
-    up, down = (sum(c[way]["total"] for c in clients) / MB for way in ("up", "down"))
+    test = record["test"]
+    up, down = (sum(b["total"] for b in sent(record, way)) / MB for way in WAYS)
     parts = [
         f"loss {test['loss']:.4f}  accuracy {test['accuracy']:6.2%}" if test else "not evaluated",
         f"up {up:.2f} MB  down {down:.2f} MB  {record['seconds']:.1f} s",
@@ -90,7 +91,7 @@ def summary_table(runs: Sequence[RunRecords]) -> Table:
                    "seconds"):  # fmt: skip
         table.add_column(column, justify="left" if column == "algorithm" else "right")
     for row in summary(runs, target):
-        table.add_row(*_cells(row, target))
+        table.add_row(*map(Text, _cells(row, target)))
     return table
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from polyrank.client.pretrained import open_model
-from polyrank.errors import RankError, nearest
+from polyrank.errors import RankError, RecipeError, nearest
 from polyrank.lora.factor import Dense, Factor, Factors
 from polyrank.lora.layer import LoraLayer, attach, check_rank, find, transposed
 from polyrank.lora.peft import HEAD_MODULES, module_to_save
@@ -54,6 +54,12 @@ def load(name: str, classes: Sequence[str], lora: Lora, seed: int) -> Workbench:
     net, tokenizer, new, base = open_model(name, classes, seed)
     net.requires_grad_(False)
     head = tuple(n for n, _ in net.named_parameters() if n in new or _of_head(n))
+    if lora.train_head and not head:
+        raise RecipeError(
+            "lora.train_head",
+            f"found no classification head in {name!r} (looked for {', '.join(HEAD_MODULES)}); "
+            "set it to false to train the factors alone",
+        )
     modules = find(net, lora.targets, exclude={module_to_save(n) for n in head})
     layers = {n: attach(module, lora.dropout) for n, module in modules.items()}
     return Workbench(net, tokenizer, layers, head, lora.train_head, base)
@@ -126,6 +132,14 @@ def fold(bench: Workbench, deltas: Mapping[str, Tensor]) -> None:
             bench.pristine[name] = module.weight.detach().clone()
         delta = deltas[name].T if transposed(module) else deltas[name]
         module.weight.data.copy_(bench.pristine[name] + delta)
+
+
+def longest_text(bench: Workbench) -> int | None:
+    """Tokens of the longest text that the model has positions for; None if it has no limit."""
+    positions = getattr(bench.net.config, "max_position_embeddings", None)
+    # RoBERTa and its kin count positions from the padding token's id on.
+    offset = 2 if "roberta" in bench.net.config.model_type else 0
+    return positions - offset if isinstance(positions, int) and positions > 0 else None
 
 
 def stored_transposed(bench: Workbench) -> bool:

@@ -14,7 +14,7 @@ from polyrank.client.fit import Base, Task, fit, receive
 from polyrank.client.model import Workbench
 from polyrank.data.batches import Tokens
 from polyrank.engine import store
-from polyrank.errors import PolyrankError
+from polyrank.errors import MessageError
 from polyrank.messages import Client, Download, Upload
 from polyrank.recipe.schema import Recipe
 from polyrank.server.loop import Reply
@@ -47,11 +47,12 @@ class Simulator:
             begun = time.monotonic()
             data = pack(download)
             down = size(download, data)
+            base = self._base(client, download)
             try:
-                base, upload = self._fit(round, client, unpack_download(data))
-            except PolyrankError as error:
-                seconds = time.monotonic() - begun
-                yield Reply(client, None, str(error), down=down, seconds=seconds)
+                base, upload = self._fit(round, client, unpack_download(data), base)
+            except (MessageError, RuntimeError) as error:  # torch's own, such as no memory left
+                reason = str(error).partition("\n")[0]
+                yield Reply(client, None, reason, down=down, seconds=time.monotonic() - begun)
                 continue
             self._keep(client, base)
             packed = pack(upload)
@@ -62,11 +63,13 @@ class Simulator:
         """Put the model that this client holds after a download on the bench."""
         receive(self.bench, self.recipe.lora, client, download, self._base(client, download))
 
-    def _fit(self, round: int, client: Client, download: Download) -> tuple[Base, Upload]:
+    def _fit(
+        self, round: int, client: Client, download: Download, base: Base
+    ) -> tuple[Base, Upload]:
         recipe = self.recipe
         task = Task(recipe.lora, recipe.local, round, recipe.rounds, recipe.seed)
         data = (self.tokens, self.parts[client.id])
-        return fit(self.bench, data, task, client, (download, self._base(client, download)))
+        return fit(self.bench, data, task, client, (download, base))
 
     def _base(self, client: Client, download: Download) -> Base:
         name = self.private.get(client.id)

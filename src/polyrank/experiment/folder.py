@@ -3,7 +3,6 @@
 runs/<name>/recipe.yaml  records.jsonl  checkpoint.safetensors  clients/  adapter/  report.html
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,10 @@ from polyrank import files
 from polyrank.errors import StorageError
 from polyrank.recipe import Recipe
 from polyrank.recipe.load import dump
+from polyrank.report import records
 
 RECIPE = "recipe.yaml"
+MANIFEST = "compare.json"  # in the folder of a comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,9 @@ class Folder:
 
     @property
     def complete(self) -> bool:
-        """Whether the run came to its end: the report is the last thing it writes."""
-        return self.report.exists()
+        """Whether the run came to its end: nothing that it writes is missing."""
+        ended = self.records.exists() and records.load(self.records).complete
+        return ended and self.adapter.exists() and self.report.exists()
 
 
 def create(path: Path, recipe: Recipe, overwrite: bool = False) -> Folder:
@@ -58,9 +60,8 @@ def create(path: Path, recipe: Recipe, overwrite: bool = False) -> Folder:
         StorageError: the folder exists (and is not to be replaced), or cannot be written.
     """
     claim(path, overwrite)
-    folder = Folder(path)
-    files.write(folder.recipe, dump(recipe).encode())
-    return folder
+    files.write_folder(path, {RECIPE: dump(recipe).encode()})
+    return Folder(path)
 
 
 def opened(path: Path) -> Folder:
@@ -77,7 +78,7 @@ def opened(path: Path) -> Folder:
 
 
 def claim(path: Path, overwrite: bool) -> None:
-    """Make sure that nothing is at `path`; only what this program made is ever deleted.
+    """Make sure that a run may be written to `path`; only what this program made is replaced.
 
     Raises:
         StorageError: something is there and must not be replaced.
@@ -86,12 +87,11 @@ def claim(path: Path, overwrite: bool) -> None:
         return
     if not path.is_dir():
         raise StorageError(f"{path} is a file, not a run folder; choose another name=…")
-    ours = (path / RECIPE).exists() or any(path.glob(f"*/{RECIPE}"))
+    ours = any((path / name).exists() for name in (RECIPE, MANIFEST))
     if not ours and any(path.iterdir()):
         raise StorageError(f"{path} exists and is no run folder; choose another name=…")
-    if not overwrite and ours:
+    if ours and not overwrite:
         raise StorageError(
             f"{path} exists already: `polyrank resume {path}` goes on with it, --overwrite starts "
             "anew, name=… makes another"
         )
-    shutil.rmtree(path)

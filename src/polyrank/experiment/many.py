@@ -15,15 +15,15 @@ from typing import NamedTuple
 from polyrank import files
 from polyrank.errors import RecipeError, StorageError
 from polyrank.experiment.events import Watch, ignore
-from polyrank.experiment.folder import Folder, claim, create
+from polyrank.experiment.folder import MANIFEST, RECIPE, Folder, claim
+from polyrank.experiment.ready import checked, fitting, prepared
 from polyrank.experiment.setup import Setup, prepare, shared
-from polyrank.experiment.single import checked, go
+from polyrank.experiment.single import go
 from polyrank.recipe import Recipe
-from polyrank.recipe.load import load
+from polyrank.recipe.load import dump, load
+from polyrank.recipe.places import MistakeError
 from polyrank.report import page, records
 from polyrank.report.records import RunRecords
-
-MANIFEST = "compare.json"
 
 
 class Variant(NamedTuple):
@@ -66,7 +66,7 @@ def variants(text: str) -> list[Variant]:
 
 
 def _variant(label: str) -> Variant:
-    name, *overrides = label.split(":")
+    name, *overrides = re.split(r":(?![^\[{]*[\]}])", label)
     return Variant(label, (f"algorithm={name}", *overrides))
 
 
@@ -83,7 +83,11 @@ def plan(
     for seed in range(first, first + seeds):
         for variant in chosen:
             one = load(recipe, [*overrides, *variant.overrides, f"seed={seed}"])
-            checked(one.recipe)
+            try:
+                checked(one.recipe)
+            except RecipeError as error:  # this variant's own keys know their place
+                place = one.where(error.key)
+                raise MistakeError(place, error.key, error.problem) from None
             planned.append((variant.label, one.recipe))
     return planned
 
@@ -97,13 +101,22 @@ def create_all(
         StorageError: the folder exists and is not to be replaced, or cannot be written.
     """
     claim(path, overwrite)
-    named = []
+    contents, named = {}, []
     for label, recipe in planned:
         name = f"{re.sub(r'[^A-Za-z0-9.=_-]+', '_', label)}-seed{recipe.seed}"
-        create(path / name, recipe)
+        contents[f"{name}/{RECIPE}"] = dump(recipe).encode()
         named.append((label, name))
-    files.write(path / MANIFEST, json.dumps({"runs": named}, indent=1).encode())
+    manifest = json.dumps({"runs": named}, indent=1).encode()
+    files.write_folder(path, {**contents, MANIFEST: manifest})
     return Comparison(path, tuple(named))
+
+
+def label(path: Path, recipe: Recipe) -> str:
+    """What a run is called: as its comparison says if it is in one, else as its algorithm."""
+    if (path.parent / MANIFEST).exists():
+        names = {name: label for label, name in open_all(path.parent).runs}
+        return names.get(path.name, recipe.algorithm.name)
+    return recipe.algorithm.name
 
 
 def open_all(path: Path) -> Comparison:
@@ -119,17 +132,35 @@ def open_all(path: Path) -> Comparison:
         raise StorageError(f"cannot read {path / MANIFEST}: {error}") from None
 
 
-def compare(comparison: Comparison, watch: Watch = ignore) -> list[RunRecords]:
+Shared = tuple[str, Setup]  # a Setup and what its recipes have in common
+
+
+def prepared_first(planned: Sequence[tuple[str, Recipe]]) -> Shared:
+    """Model and data of the first run; every run's ranks are checked against the model.
+
+    Raises:
+        PolyrankError: whatever is wrong with a recipe, the data or the model.
+    """
+    first = planned[0][1]
+    setup = prepared(first)
+    for _, recipe in planned:
+        if shared(recipe) == shared(first):
+            fitting(recipe, setup)
+    return shared(first), setup
+
+
+def compare(
+    comparison: Comparison, watch: Watch = ignore, ready: Shared | None = None
+) -> list[RunRecords]:
     """Do every run that is not complete, then write the report on all of them."""
-    setup: tuple[str, Setup] | None = None
     for label, name in comparison.runs:
         folder = Folder(comparison.path / name)
         if folder.complete:
             continue
         recipe = load(folder.recipe).recipe
-        if setup is None or setup[0] != shared(recipe):
-            setup = (shared(recipe), prepare(recipe))
-        go(recipe, label, folder, watch, setup[1])
+        if ready is None or ready[0] != shared(recipe):
+            ready = (shared(recipe), prepare(recipe))
+        go(recipe, label, folder, watch, ready[1])
     runs = recorded(comparison)
     page.write(comparison.path / "report.html", runs)
     return runs

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from polyrank import ranks
-from polyrank.client.model import Workbench, dense
+from polyrank.client.model import Workbench, dense, longest_text
 from polyrank.client.model import load as load_model
 from polyrank.data import partition, source
 from polyrank.data.batches import Tokens, tokenize
 from polyrank.data.examples import Corpus
-from polyrank.errors import DataError
+from polyrank.errors import DataError, RecipeError
 from polyrank.lora.factor import Dense
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
@@ -46,6 +46,7 @@ def prepare(recipe: Recipe) -> Setup:
     """Load the model and the data, and spread the data over the clients."""
     corpus = source.load(recipe.data, recipe.seed)
     bench = load_model(recipe.model, corpus.labels, recipe.lora, recipe.seed)
+    _check_length(recipe, bench)
     parts = partition.partition(
         corpus.train.labels,
         corpus.train.keys,
@@ -62,6 +63,15 @@ def prepare(recipe: Recipe) -> Setup:
         dict(zip(ids, parts, strict=True)),
         dense(bench),
     )
+
+
+def _check_length(recipe: Recipe, bench: Workbench) -> None:
+    longest = longest_text(bench)
+    if longest is not None and recipe.data.max_length > longest:
+        raise RecipeError(
+            "data.max_length",
+            f"{recipe.data.max_length} tokens are more than the model takes; at most {longest}",
+        )
 
 
 def shared(recipe: Recipe) -> str:

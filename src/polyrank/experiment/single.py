@@ -7,18 +7,20 @@ that is killed at any moment goes on from the last checkpoint to the same bits.
 import time
 from dataclasses import dataclass, replace
 
-from polyrank import algorithms, ranks
+from polyrank import algorithms, files
 from polyrank.client import model
 from polyrank.engine import store
 from polyrank.engine.simulate import Simulator
-from polyrank.errors import RecipeError, StorageError
+from polyrank.errors import StorageError
 from polyrank.evaluate import Score, score, score_adapter, spectrum
 from polyrank.experiment import facts
 from polyrank.experiment.events import Began, Ended, Replied, RoundDone, Watch, ignore
 from polyrank.experiment.folder import Folder
 from polyrank.experiment.interrupt import uninterrupted
-from polyrank.experiment.setup import Setup, prepare, roster
+from polyrank.experiment.ready import fitting
+from polyrank.experiment.setup import Setup, prepare
 from polyrank.lora import peft
+from polyrank.lora.algebra import truncate
 from polyrank.lora.factor import Adapter
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
@@ -72,21 +74,9 @@ def go(
     watch(Ended(folder.path))
 
 
-def checked(recipe: Recipe) -> None:
-    """Find what is wrong with a recipe's algorithm before any model or data is loaded.
-
-    Raises:
-        RecipeError: no such algorithm or option, or ranks that it cannot have.
-    """
-    algorithms.load(recipe.algorithm.name, **recipe.algorithm.options)
-    _refuse_mixed_ranks(recipe, ranks.possible(recipe.lora.ranks))
-
-
 def _prepared(recipe: Recipe, label: str, folder: Folder, setup: Setup) -> Run:
     algorithm = algorithms.load(recipe.algorithm.name, **recipe.algorithm.options)
-    clients, idle = roster(recipe, setup)
-    _refuse_mixed_ranks(recipe, {c.rank for c in clients})
-    template = model.template(setup.bench, max(c.rank for c in clients))
+    clients, idle, template = fitting(recipe, setup)
     plan = Plan(algorithm, clients, template, recipe.rounds, recipe.participation, recipe.seed)
     simulator = Simulator(setup.bench, setup.train, setup.parts, recipe, folder.clients)
     state = algorithm.init(template, recipe.seed)
@@ -94,19 +84,10 @@ def _prepared(recipe: Recipe, label: str, folder: Folder, setup: Setup) -> Run:
     return Run(recipe, label, folder, setup, plan, simulator, federation, idle)
 
 
-def _refuse_mixed_ranks(recipe: Recipe, found: set[int]) -> None:
-    name = recipe.algorithm.name
-    if len(found) > 1 and not algorithms.about(name).mixed:
-        able = ", ".join(n for n in algorithms.names() if algorithms.about(n).mixed)
-        raise RecipeError(
-            "algorithm.name",
-            f"{name} needs equal ranks, but the clients have {', '.join(map(str, sorted(found)))}; "
-            f"set lora.ranks to one number, or use an algorithm for mixed ranks: {able}",
-        )
-
-
 def _restore(run: Run) -> None:
     """Put the run where its checkpoint is; without one, at its beginning."""
+    files.sweep(run.folder.path)
+    files.sweep(run.folder.clients)
     if not run.folder.checkpoint.exists():
         run.folder.records.unlink(missing_ok=True)
         return
@@ -116,9 +97,21 @@ def _restore(run: Run) -> None:
             f"{run.folder.checkpoint} was made by another recipe than {run.folder.recipe}; "
             "restore that recipe, or start a new run"
         )
+    _refuse_other_data(run)
     run.federation = saved.federation
     run.simulator.private.update(saved.private)
     records.rewind(run.folder.records, run.federation.round)
+
+
+def _refuse_other_data(run: Run) -> None:
+    """The rounds to come must see the data that those before them saw."""
+    before, now = records.load(run.folder.records).run["data"], dict(run.setup.corpus.source)
+    differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    if differing:
+        raise StorageError(
+            f"the data has changed since {run.folder.path} began ({', '.join(differing)}); "
+            "restore it, or start a new run"
+        )
 
 
 def _first_records(run: Run) -> None:
@@ -159,7 +152,10 @@ def _finish(run: Run) -> None:
             records.append(run.folder.records, final)
     bench = run.setup.bench
     head = {**model.head(bench), **run.federation.dense}
-    adapter = Adapter(run.plan.algorithm.read(run.federation.state), head)
+    # A federation in which no update ever counted has no direction yet: one slot of zeros.
+    read = run.plan.algorithm.read(run.federation.state)
+    factors = {n: f if f.rank else truncate(run.plan.template[n], 1) for n, f in read.items()}
+    adapter = Adapter(factors, head)
     with uninterrupted():
         peft.save(run.folder.adapter, adapter, bench.base, model.stored_transposed(bench))
         page.write(run.folder.report, [records.load(run.folder.records)])

@@ -6,9 +6,7 @@ base_model.model.<layer>.lora_B.weight  (out, r)       (/ √r with use_rslora)
 
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from polyrank import files
 from polyrank.errors import StorageError, nearest
 from polyrank.lora.factor import Adapter, Factor, Factors
 
@@ -69,13 +68,10 @@ def save(folder: Path, adapter: Adapter, base: str, fan_in_fan_out: bool = False
         tensors[f"{_PREFIX}{name}.lora_B.weight"] = factor.b
     tensors = {key: t.detach().cpu().contiguous().clone() for key, t in tensors.items()}
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    files = {_CONFIG: text.encode(), _WEIGHTS: to_bytes(tensors, {"format": "pt"})}
+    contents = {_CONFIG: text.encode(), _WEIGHTS: to_bytes(tensors, {"format": "pt"})}
     if folder.is_dir() and {p.name for p in folder.iterdir()} - {_CONFIG, _WEIGHTS}:
         raise StorageError(f"{folder} holds other files than an adapter's; choose another folder")
-    try:
-        _replace(folder.absolute(), files)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be written: {error}") from error
+    files.write_folder(folder, contents)
 
 
 def load(folder: Path) -> Adapter:
@@ -128,26 +124,6 @@ def _config(factors: Factors, dense: Collection[str], base: str) -> dict[str, An
 def _alpha(scale: float, rank: int) -> float | int:
     alpha = scale * rank
     return int(alpha) if alpha.is_integer() else alpha
-
-
-def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write beside, then rename, so that the folder is whole at any moment that it exists."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside:
-        new, old = Path(aside, "new"), Path(aside, "old")
-        new.mkdir()
-        for name, data in files.items():
-            _write(new / name, data)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read_config(path: Path) -> dict[str, Any]:

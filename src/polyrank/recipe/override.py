@@ -24,7 +24,7 @@ def override(document: Document, text: str) -> Document:
     """The document with one `key=value` applied; the value is YAML.
 
     A mapping replaces the whole section. `data=NAME` is `data.name=NAME`; `algorithm=NAME`
-    also drops the options that the file gives to its algorithm.
+    also drops the options that the file gives to another algorithm.
 
     Raises:
         MistakeError: no `=`, no YAML, or a key below something that is no mapping.
@@ -36,6 +36,8 @@ def override(document: Document, text: str) -> Document:
         keys = (*keys, "name")
         section = document.values.get(keys[0])
         options = tuple(section) if isinstance(section, Mapping) else ()
+        if isinstance(section, Mapping) and section.get("name") == value:
+            options = ()  # the same algorithm keeps its options
         dropped = DISPLACES["data.name"] if keys[0] == "data" else options
     section = _descend(document, values, keys[:-1])
     for sibling in dropped if value is not None else ():

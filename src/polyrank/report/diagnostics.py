@@ -55,7 +55,8 @@ def reported(groups: Groups) -> Any | None:
 
 _TITLES = {
     "n_eff": ("Effective number of clients, N_eff = 1/Σp²", "N_eff"),
-    "drift": ("Drift term of the convergence bound", "drift"),
+    "drift": ("Distance of the mean start from the state, ‖Σ pᵢTᵢ − ΔW‖", "drift"),
+    "bound": ("Truncation term of the convergence bound, Σ pᵢ²Eᵢ", "Σ pᵢ²Eᵢ"),
 }
 
 

@@ -22,6 +22,8 @@ from polyrank.report.format import RECORD, Bytes, Final, Measured, Record, Round
 
 FILE = "records.jsonl"
 MB = 1e6  # bytes
+Way = Literal["up", "down"]
+WAYS: tuple[Way, Way] = ("up", "down")
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
@@ -147,12 +149,12 @@ def load(path: Path) -> RunRecords:
     return RunRecords(records[0], rounds, finals[-1] if finals else None)
 
 
-def sent(record: Round, way: Literal["up", "down"]) -> list[Bytes]:
+def sent(record: Round, way: Way) -> list[Bytes]:
     """The messages of a round, also of clients that were left out of it."""
     return [client[way] for client in (*record["clients"], *record.get("left_out", []))]
 
 
-def _cumulative(rounds: Iterable[Round], way: Literal["up", "down"]) -> tuple[float, ...]:
+def _cumulative(rounds: Iterable[Round], way: Way) -> tuple[float, ...]:
     return tuple(accumulate(sum(b["total"] for b in sent(r, way)) / MB for r in rounds))
 
 

@@ -1,10 +1,10 @@
 """The figure of the bytes on the wire, by way and content."""
 
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from polyrank.report import figures
-from polyrank.report.records import MB, RunRecords, sent
+from polyrank.report.records import MB, RunRecords, Way, sent
 from polyrank.report.statistics import Groups, counted
 
 
@@ -14,7 +14,7 @@ def traffic(groups: Groups) -> Any | None:
         return None
     names = list(groups)
     parts = {}
-    ways: dict[Literal["up", "down"], str] = {"up": "uploads", "down": "downloads"}
+    ways: dict[Way, str] = {"up": "uploads", "down": "downloads"}
     for way, ahead in ways.items():
         for part, shade in _SHADES[way].items():
             values = [fmean(_mb(run, way, part) for run in counted(groups[n])) for n in names]
@@ -29,7 +29,7 @@ _SHADES = {
 }
 
 
-def _mb(run: RunRecords, way: Literal["up", "down"], part: str) -> float:
+def _mb(run: RunRecords, way: Way, part: str) -> float:
     messages = [b for r in run.rounds for b in sent(r, way)]
     if part == "framing":
         return sum(b["total"] - b["factors"] - b["dense"] for b in messages) / MB

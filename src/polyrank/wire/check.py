@@ -1,10 +1,12 @@
 """What a server refuses: an update that was not asked for, does not fit, or is not finite."""
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from polyrank.lora.algebra import norm
 from polyrank.lora.factor import Dense, Factor, Factors
 from polyrank.messages import Client, Upload
 
@@ -44,8 +46,10 @@ def _misfit(f: Factor, like: Factor, rank: int) -> str | None:
         return f"shape {f.shape}, not {like.shape}"
     if {f.a.dtype, f.b.dtype} != {like.a.dtype}:
         return f"dtype {f.a.dtype}, not {like.a.dtype}"
-    if not (_finite(f.a) and _finite(f.b) and f.scale - f.scale == 0):
+    if not (_finite(f.a) and _finite(f.b) and math.isfinite(f.scale)):
         return "holds NaN or infinity"
+    if not _finite(norm(f)):
+        return "its update overflows"
     return None
 
 

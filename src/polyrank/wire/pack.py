@@ -16,6 +16,9 @@ from polyrank.errors import MessageError
 from polyrank.lora.factor import Dense, Factor, Factors
 from polyrank.messages import Client, Download, Upload
 
+# What reading facts and tensors of unexpected shapes can raise (RankError is a ValueError).
+MALFORMED = (KeyError, TypeError, AttributeError, IndexError, ValueError)
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -61,7 +64,7 @@ def unpack_download(data: bytes) -> Download:
             dense=_dense(tensors),
             **{key: facts[key] for key in ("fresh", "since", "version", "train")},
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise MessageError(f"not a well-formed download: {error!r}") from None
 
 
@@ -80,7 +83,7 @@ def unpack_upload(data: bytes) -> Upload:
             dense=_dense(tensors),
             metrics=facts["metrics"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise MessageError(f"not a well-formed upload: {error!r}") from None
 
 
