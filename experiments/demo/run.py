@@ -92,9 +92,9 @@ One seed: no interval, so no claim about which is best; this page shows that eac
 ## Learning rates tried
 
 One grid for all, on another seed (100: another partition, another head), accuracy after the last
-round. The best mean, {best}, is the demo's for every algorithm. The head's rate (5e-2), the cosine
-schedule and the mix of labels were chosen before, mostly by looking at `replicate` (LOG.md), and
-are the same for all.
+round. The best mean, {best}, is the demo's for every algorithm; larger ones were not tried. The
+head's rate (5e-2), the cosine schedule and the mix of labels were chosen before, mostly by looking
+at `replicate` (LOG.md), and are the same for all.
 
 {table(tried)}
 """
