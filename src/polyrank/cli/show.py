@@ -86,33 +86,37 @@ def round_line(record: Any) -> str:
 def summary_table(runs: Sequence[RunRecords]) -> Table:
     """The comparison: mean ± half the 95 % interval over seeds, best first."""
     target = next((r.run["recipe"]["evaluation"]["target"] for r in runs), None)
-    table = Table(title="final accuracy (mean ± 95 % interval over seeds), MB = 10⁶ bytes")
-    for column in ("algorithm", "seeds", "accuracy", "gain", "rounds to target", "MB up", "MB down",
-                   "seconds"):  # fmt: skip
-        table.add_column(column, justify="left" if column == "algorithm" else "right")
+    goal = "rounds" if target is None else f"to {target:.0%}"
+    table = Table(caption="mean ± 95 % interval over seeds; gain in points; MB = 10⁶ bytes")
+    table.add_column("algorithm", no_wrap=True)
+    for column in ("seeds", "accuracy %", "gain", goal, "MB up", "MB down", "s"):
+        table.add_column(column, justify="right")
     for row in summary(runs, target):
         table.add_row(*map(Text, _cells(row, target)))
     return table
 
 
 def _cells(row: Row, target: float | None) -> list[str]:
-    if target is None:
-        reached = "–"
-    elif row.rounds_to_target is None:
-        reached = f"not by {row.missed} of {row.seeds}"
-    else:
-        reached = f"{row.rounds_to_target:.1f}"
+    reached = "–" if row.rounds_to_target is None else f"{row.rounds_to_target:.1f}"
+    if target is not None and row.missed:
+        reached = f"{row.seeds - row.missed} of {row.seeds}"
     return [
-        row.label, str(row.seeds), _estimate(row.accuracy), _estimate(row.gain), reached,
-        f"{row.mb_up:.2f}", f"{row.mb_down:.2f}", f"{row.seconds:.0f}",
-    ]  # fmt: skip
+        row.label,
+        str(row.seeds),
+        _points(row.accuracy),
+        _points(row.gain, "+"),
+        reached,
+        f"{row.mb_up:.2f}",
+        f"{row.mb_down:.2f}",
+        f"{row.seconds:.0f}",
+    ]
 
 
-def _estimate(estimate: Estimate | None) -> str:
+def _points(estimate: Estimate | None, sign: str = "-") -> str:
     if estimate is None:
         return "–"
-    half = "" if estimate.half is None else f" ± {100 * estimate.half:.2f}"
-    return f"{100 * estimate.mean:.2f}{half} %"
+    half = "" if estimate.half is None else f" ± {100 * estimate.half:.1f}"
+    return f"{100 * estimate.mean:{sign}.1f}{half}"
 
 
 def algorithms_table() -> Table:
