@@ -1,5 +1,7 @@
 """Dealing ranks to clients."""
 
+import itertools
+import math
 from collections import Counter
 from typing import Any
 
@@ -8,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyrank.errors import RecipeError
-from polyrank.ranks import assign, possible
+from polyrank.ranks import assign, by_budget, memories, possible, promote
+from polyrank.recipe.policies import Budget, Memory, Quality
 
 RANKS = st.integers(1, 256)
 CLIENTS = st.integers(1, 300)
@@ -129,3 +132,134 @@ def test_possible_ranks_of_each_form() -> None:
     assert possible(8) == {8}
     assert possible((4, 8, 4)) == {4, 8}
     assert possible({4: "50%", 8: 0.5, 16: 0}) == {4, 8}
+
+
+# -- a budget -------------------------------------------------------------------------------
+
+
+def budget(units: int, cost: int, most: int = 64) -> Budget:
+    """A budget that pays for so many units of rank, and not for one more."""
+    return Budget(policy="budget", mb=units * cost * 4 / 10**6, most=most)
+
+
+def worth(ranks: Any, examples: list[int]) -> float:
+    return math.fsum(n * math.log(r) for r, n in zip(ranks, examples, strict=True))
+
+
+@given(
+    examples=st.lists(st.integers(1, 50), min_size=1, max_size=4),
+    spare=st.integers(0, 12),
+    most=st.integers(1, 6),
+    cost=st.integers(1, 10**6),
+)
+def test_no_other_ranks_within_the_budget_are_worth_more(
+    examples: list[int], spare: int, most: int, cost: int
+) -> None:
+    units = len(examples) + spare
+    ranks = by_budget(budget(units, cost), examples, cost, most)
+    assert sum(ranks) == min(units, most * len(examples))  # all of it is spent
+    assert 1 <= min(ranks) <= max(ranks) <= most
+    others = itertools.product(range(1, most + 1), repeat=len(examples))
+    best = max(worth(other, examples) for other in others if sum(other) <= units)
+    assert worth(ranks, examples) == pytest.approx(best, abs=1e-9)
+
+
+@given(examples=st.lists(st.integers(1, 1000), min_size=2, max_size=8), spare=st.integers(0, 200))
+def test_more_data_never_means_a_lower_rank(examples: list[int], spare: int) -> None:
+    ranks = by_budget(budget(len(examples) + spare, 768), examples, 768, 512)
+    by_size = [r for _, r in sorted(zip(examples, ranks, strict=True))]
+    assert by_size == sorted(by_size)
+
+
+@given(examples=st.lists(st.integers(1, 1000), min_size=1, max_size=8), spare=st.integers(0, 100))
+def test_a_larger_budget_lowers_nobodys_rank(examples: list[int], spare: int) -> None:
+    smaller, larger = (
+        by_budget(budget(len(examples) + more, 768), examples, 768, 512)
+        for more in (spare, spare + 1)
+    )
+    assert all(a <= b for a, b in zip(smaller, larger, strict=True))
+
+
+def test_ranks_of_a_budget_are_frozen() -> None:
+    examples = [100, 100, 400, 1600]
+    assert by_budget(budget(22, 9216), examples, 9216, 384) == [1, 1, 4, 16]
+    assert by_budget(budget(5, 9216), [7, 7, 7], 9216, 384) == [2, 2, 1]  # ties: the first client
+    assert by_budget(budget(999, 9216, most=8), [1, 2], 9216, 384) == [8, 8]
+    assert by_budget(budget(999, 9216), [1, 2], 9216, 4) == [4, 4]
+
+
+def test_a_budget_below_rank_one_names_the_smallest_that_works() -> None:
+    with pytest.raises(RecipeError) as caught:
+        by_budget(Budget(policy="budget", mb=0.01), [5] * 10, 9216, 384)
+    assert str(caught.value) == (
+        "lora.ranks: 0.01 MB is too little for rank 1 at 10 clients; "
+        "the smallest that works is 0.369 MB"
+    )
+    assert by_budget(Budget(policy="budget", mb=0.369), [5] * 10, 9216, 384) == [1] * 10
+
+
+# -- memories and quality -------------------------------------------------------------------
+
+
+def test_memories_are_dealt_as_ranks_are() -> None:
+    def dealt(gib: Any) -> list[float]:
+        return memories(Memory(policy="memory", gib=gib), 8, seed=7)
+
+    assert dealt(1.5) == [1.5] * 8
+    assert dealt(tuple(map(float, range(1, 9)))) == list(range(1, 9))
+    mix = dealt({0.5: "50%", 2: "25%", 8: 0.25})
+    places = {2: 0.5, 4: 2, 8: 8}
+    assert mix == [places[rank] for rank in assign({2: 0.5, 4: 0.25, 8: 0.25}, 8, seed=7)]
+
+
+def test_a_list_of_memories_has_one_for_each_client() -> None:
+    with pytest.raises(RecipeError, match=r"^lora\.ranks\.gib: 2 sizes for 3 clients; a list has"):
+        memories(Memory(policy="memory", gib=(1.0, 2.0)), 3, seed=0)
+
+
+def test_only_the_model_can_tell_the_ranks_of_a_budget_or_a_memory() -> None:
+    for spec in (Budget(policy="budget", mb=1), Memory(policy="memory", gib=1)):
+        assert possible(spec) == set()
+        with pytest.raises(TypeError, match="depend on the model"):
+            assign(spec, 3, seed=0)
+
+
+def quality(share: Any) -> Quality:
+    return Quality.model_validate({"policy": "quality", "low": 5, "high": 20, "share": share})
+
+
+def test_with_the_quality_policy_everyone_starts_low() -> None:
+    assert assign(quality("10%"), 4, seed=0) == [5] * 4
+    assert possible(quality("10%")) == {5, 20}
+
+
+@given(
+    losses=st.dictionaries(st.text(max_size=3), st.floats(), min_size=1),
+    thousandths=st.integers(1, 1000),
+)
+def test_the_share_with_the_lowest_loss_is_promoted(
+    losses: dict[str, float], thousandths: int
+) -> None:
+    ranks = promote(quality(thousandths / 1000), losses)
+    assert list(ranks) == list(losses)
+    high = [losses[id] for id in losses if ranks[id] == 20]
+    low = [losses[id] for id in losses if ranks[id] == 5]
+    half_up = (thousandths * len(losses) + 500) // 1000
+    assert (len(high), len(low)) == (max(1, half_up), len(losses) - max(1, half_up))
+    if any(not math.isfinite(loss) for loss in high):
+        assert not any(math.isfinite(loss) for loss in low)
+    assert all(a <= b for a in high for b in low if math.isfinite(a) and math.isfinite(b))
+
+
+@pytest.mark.parametrize(
+    ("share", "losses", "promoted"),
+    [
+        ("10%", {"a": 2.0, "b": 1.0, "c": 3.0}, {"b"}),  # at least one
+        ("50%", {"a": 2.0, "b": 1.0, "c": 3.0}, {"a", "b"}),  # half up
+        ("50%", {"c": 1.0, "b": 1.0, "a": 2.0, "d": 1.0}, {"b", "c"}),  # ties by id
+        ("50%", {"a": math.nan, "b": -math.inf, "c": 9.0, "d": 8.0}, {"c", "d"}),
+        ("100%", {"a": math.nan, "b": 1.0}, {"a", "b"}),
+    ],
+)
+def test_who_is_promoted(share: str, losses: dict[str, float], promoted: set[str]) -> None:
+    assert {id for id, rank in promote(quality(share), losses).items() if rank == 20} == promoted

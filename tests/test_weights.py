@@ -2,18 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyrank.weights import (
-    WEIGHTINGS,
-    coherent,
-    data,
-    drift,
-    effective_number,
-    fedhl,
-    regularised,
-)
+from polyrank.lora.algebra import half
+from polyrank.lora.factor import Factor
+from polyrank.weights import coherent, effective_number, fedhl, regularised, rule, size
+
+RULES = ("fedhl", "fedhl(2)", "regularised", "coherent(0.5)")
 
 
 @st.composite
@@ -27,24 +24,46 @@ def problems(draw: st.DrawFn) -> tuple[list[float], list[float]]:
     return [n / total for n in examples], errors
 
 
-@pytest.mark.parametrize("name", sorted(WEIGHTINGS))
+@pytest.mark.parametrize("text", RULES)
 @given(problem=problems())
-def test_weights_are_a_distribution(name: str, problem: tuple[list[float], list[float]]) -> None:
-    p = WEIGHTINGS[name](*problem)
+def test_weights_are_a_distribution(text: str, problem: tuple[list[float], list[float]]) -> None:
+    weigh = rule(text)
+    assert weigh is not None
+    p = weigh(*problem)
     assert sum(p) == pytest.approx(1)
     assert min(p) >= 0
     assert 1 - 1e-9 <= effective_number(p) <= len(p) + 1e-9
 
 
-@pytest.mark.parametrize("name", ["data", "regularised", "coherent"])
+@pytest.mark.parametrize("text", ["regularised", "regularised(3)", "coherent"])
 @pytest.mark.parametrize("error", [0.0, 0.3])
-def test_equal_errors_leave_the_data_weights(name: str, error: float) -> None:
+def test_equal_errors_leave_the_data_weights(text: str, error: float) -> None:
     q = [0.1, 0.2, 0.7]
-    assert WEIGHTINGS[name](q, [error] * 3) == pytest.approx(q, abs=1e-6)
+    weigh = rule(text)
+    assert weigh is not None
+    assert weigh(q, [error] * 3) == pytest.approx(q, abs=1e-6)
+
+
+def test_words_with_and_without_a_number() -> None:
+    q, e = [0.5, 0.5], [1.0, 0.5]
+    squared, plain = rule("fedhl(2)"), rule("fedhl")
+    assert squared is not None
+    assert plain is not None
+    assert squared(q, e) == fedhl(q, e, kappa=2.0)
+    assert plain(q, e) == fedhl(q, e)
+    assert [rule(text) for text in ("data", "uniform", "norm")] == [None] * 3
+
+
+def test_the_size_of_an_upload_is_the_norm_of_its_update() -> None:
+    rng = torch.Generator().manual_seed(0)
+    f = Factor(torch.randn(2, 5, generator=rng), torch.randn(4, 2, generator=rng), 3.0)
+    g = Factor(torch.randn(1, 3, generator=rng), torch.randn(6, 1, generator=rng))
+    whole = (f.delta.square().sum() + g.delta.square().sum()).sqrt()
+    assert size({"f": f, "g": g}) == pytest.approx(float(whole))
+    assert size({"f": half(f, "b")}) == pytest.approx(float((3 * f.b).norm()))
 
 
 def test_fedhl_weights_by_hand() -> None:
-    assert data([1.0, 3.0], [0.0, 1.0]) == [0.25, 0.75]
     p = fedhl([0.5, 0.5], [1.0, 0.5])
     assert p == pytest.approx([0.501 / (0.501 + 1.001), 1.001 / (0.501 + 1.001)])
     squared = fedhl([0.5, 0.5], [1.0, 0.5], kappa=2.0)
@@ -92,15 +111,6 @@ def test_coherent_minimises_its_objective(
     other = np.random.default_rng(seed).dirichlet(np.ones(len(q)))
     for step in (0.5, 0.01):
         assert value(p) <= value((1 - step) * p + step * other) + 1e-7
-
-
-def test_drift_is_the_norm_of_the_mean_residual() -> None:
-    """pᵀMp = Σ_j σ_j²(1−P_j)² for nested truncations of one matrix."""
-    sigma = np.array([3.0, 2.0, 1.0, 0.5])
-    ranks, p = np.array([1, 2, 4]), np.array([0.5, 0.3, 0.2])
-    errors = [float((sigma[r:] ** 2).sum()) for r in ranks]
-    held = np.array([p[ranks > j].sum() for j in range(4)])
-    assert drift(p.tolist(), errors) ** 2 == pytest.approx((sigma**2 * (1 - held) ** 2).sum())
 
 
 def test_effective_number_counts_equal_clients() -> None:

@@ -12,7 +12,7 @@ averages them by data weight, the same way under every algorithm.
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from polyrank.lora.factor import Factors
+from polyrank.lora.factor import Factor, Factors
 from polyrank.messages import Client, Download, Upload
 
 State = Any  # a frozen dataclass of tensors, factors and numbers, one type per algorithm
@@ -45,6 +45,9 @@ class About(NamedTuple):
         server: what the server keeps between rounds.
         mixed: whether clients may have different ranks.
         exact: whether the server's update is the weighted mean of the clients' updates.
+        weights: the aggregation weights that the paper uses (a recipe's `aggregation.weights`).
+        personal: whether every client ends with a model of its own, of which the server holds
+            a part only.
     """
 
     paper: str
@@ -53,10 +56,23 @@ class About(NamedTuple):
     server: str
     mixed: bool
     exact: bool
+    weights: str = "data"
+    personal: bool = False
+
+
+Held = Mapping[str, tuple[Factor, ...]]  # by layer, the terms of the update a client holds
+
+
+class Holds(Protocol):
+    def __call__(self, state: State, client: Client) -> Held: ...
 
 
 class Algorithm(NamedTuple):
+    """The four functions; and, where the server knows it cheaper than from a download for a client
+    that holds nothing, what a client starts from (for diagnostics and weights)."""
+
     init: Init
     send: Send
     aggregate: Aggregate
     read: Read
+    held: Holds | None = None

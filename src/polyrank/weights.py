@@ -1,6 +1,8 @@
 """Aggregation weights: how much each client's change counts, from its data and its truncation.
 
     data          p = q                                     q_i = n_i / Σ n
+    uniform       p_i = 1/K
+    norm          p_i ∝ ‖s_i B_i A_i‖                        (Frobenius, all layers together)
     fedhl         p_i ∝ 1 / (E_i + ε)^κ                     ε = 10⁻³ · max E
     regularised   p_i ∝ q_i / (1 + τ·E_i/Ē)                 Ē = Σ q_i E_i
     coherent      argmin_p  pᵀMp/Ē + c·χ²(p‖q)              M_ik = min(E_i, E_k)
@@ -10,21 +12,21 @@ E_i is the squared error of the truncation that client i starts from. `fedhl` mi
 Σ (p_i²/q_i)·τE_i/Ē + χ²(p‖q): it equals q where all E are equal and tends to q_i/E_i as τ → ∞.
 `coherent` takes in that residuals of nested truncations overlap, ⟨R_i, R_k⟩ = min(E_i, E_k).
 
-Peng et al., FedHL, https://arxiv.org/abs/2505.18494 (the last two are this project's).
+Peng et al., FedHL, https://arxiv.org/abs/2505.18494 (the last two are this project's); norm:
+Cho et al., https://arxiv.org/abs/2401.06432.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from functools import partial
 
 import numpy as np
 from scipy.optimize import minimize
 
+from polyrank.lora.algebra import norm
+from polyrank.lora.factor import Factor, Factors
+from polyrank.recipe.values import WEIGHTS
+
 Weigh = Callable[[Sequence[float], Sequence[float]], list[float]]  # q, E -> p
-
-
-def data(q: Sequence[float], errors: Sequence[float]) -> list[float]:
-    """p = q: by data alone."""
-    return _normalised(np.asarray(q, float))
 
 
 def fedhl(q: Sequence[float], errors: Sequence[float], *, kappa: float = 1.0) -> list[float]:
@@ -60,24 +62,37 @@ def coherent(q: Sequence[float], errors: Sequence[float], *, c: float = 1.0) -> 
     return _normalised(share * ratio[group])
 
 
-Weighting = Literal["data", "fedhl", "regularised", "coherent"]
-WEIGHTINGS: dict[Weighting, Callable[..., list[float]]] = {
-    "data": data,
+_FROM_ERRORS: dict[str, Callable[..., list[float]]] = {
     "fedhl": fedhl,
     "regularised": regularised,
     "coherent": coherent,
 }
 
 
+def rule(text: str) -> Weigh | None:
+    """The function for a recipe's words, such as `regularised(0.5)`; 1 where no number is given.
+
+    None for data, uniform and norm, which do not follow from E.
+    """
+    name, _, number = text.rstrip(")").partition("(")
+    if name not in _FROM_ERRORS:
+        return None
+    return partial(_FROM_ERRORS[name], **{WEIGHTS[name]: float(number or 1)})
+
+
+def size(factors: Factors) -> float:
+    """‖·‖ of an upload over all layers (Frobenius); of the side that travels, where one does."""
+    return sum(_square(f) for f in factors.values()) ** 0.5
+
+
+def _square(f: Factor) -> float:
+    sides = [t for t in (f.a, f.scale * f.b) if t.numel()]
+    return float(norm(f)) ** 2 if len(sides) == 2 else sum(float(t.square().sum()) for t in sides)
+
+
 def effective_number(p: Sequence[float]) -> float:
     """N_eff = 1/Σ p_i²: how many equally weighted clients the weights amount to."""
     return 1.0 / float(np.square(p).sum())
-
-
-def drift(p: Sequence[float], errors: Sequence[float]) -> float:
-    """‖Σ p_i (T_i − ΔW)‖ = √(pᵀMp): how far the clients' mean start is from the state."""
-    weights, e = np.asarray(p, float), np.asarray(errors, float)
-    return float(np.sqrt(weights @ np.minimum.outer(e, e) @ weights))
 
 
 def _smallest(overlap: np.ndarray, weight: np.ndarray, c: float) -> np.ndarray:

@@ -2,87 +2,24 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from polyrank.algorithm import Algorithm, State
-from polyrank.algorithms import about, load, names
-from polyrank.client.start import begin
+from polyrank.algorithm import State
+from polyrank.algorithms import about, names
 from polyrank.lora.algebra import fold, regauge
-from polyrank.lora.factor import Factor, Factors
-from polyrank.messages import Client, Upload
+from polyrank.messages import Client
+from tests.algorithms.federation import SHAPES, Federation
 
-SHAPES = {"q": (6, 5), "v": (4, 9)}  # (out, in): non-square both ways
 MIXED = [1, 2, 4]
 VARIANTS = [
     *[(name, {}) for name in names()],
     ("replicate", {"fill": "mean"}),
-    *[("fedhl", {"weights": w}) for w in ("data", "fedhl", "coherent")],
-    ("fedhl", {"weights": "fedhl", "kappa": 2.0}),
-    ("fedhl", {"per_layer": True}),
 ]
-
-
-class Federation:
-    """An algorithm with the ranks it is tried on, and clients that change what they are sent."""
-
-    def __init__(self, name: str, options: dict, ranks: list[int], dtype: torch.dtype) -> None:
-        self.name, self.dtype = name, dtype
-        self.algorithm: Algorithm = load(name, **options)
-        if not about(name).mixed:
-            ranks = [max(ranks)] * len(ranks)
-        self.clients = [Client(f"c{i}", r) for i, r in enumerate(ranks)]
-        top = max(ranks)
-        self.template: Factors = {
-            n: Factor(torch.zeros(top, i, dtype=dtype), torch.zeros(o, top, dtype=dtype))
-            for n, (o, i) in SHAPES.items()
-        }
-        self.start: State = self.algorithm.init(self.template, 0)
-
-    def begin(self, state: State, client: Client) -> Factors:
-        return begin(self.algorithm.send(state, client), client, self.template)
-
-    def upload(
-        self, state: State, client: Client, seed: int, examples: int = 3, change: float = 1.0
-    ) -> Upload:
-        rng = torch.Generator().manual_seed(seed)
-        download = self.algorithm.send(state, client)
-
-        def moved(t: Tensor, which: str) -> Tensor:
-            step = torch.randn(t.shape, generator=rng, dtype=t.dtype)
-            return t + change * step if which in download.train else t.clone()
-
-        factors = {
-            n: Factor(moved(f.a, "a"), moved(f.b, "b"), f.scale)
-            for n, f in begin(download, client, self.template).items()
-        }
-        return Upload(client, factors, examples)
-
-    def uploads(self, state: State, seed: int = 0) -> list[Upload]:
-        return [
-            self.upload(state, c, seed + i, examples=2 + 3 * i) for i, c in enumerate(self.clients)
-        ]
-
-    def aggregate(self, state: State, uploads: Iterable[Upload]) -> State:
-        return self.algorithm.aggregate(state, uploads)[0]
-
-    def later(self) -> State:
-        """A state that has learned something, two rounds on."""
-        state = self.start
-        for t in (1, 2):
-            self.clients = [Client(c.id, c.rank, seen=t - 1) for c in self.clients]
-            state = self.aggregate(state, self.uploads(state, seed=10 * t))
-        self.clients = [Client(c.id, c.rank, seen=2) for c in self.clients]
-        return state
-
-    def delta(self, state: State) -> dict[str, Tensor]:
-        """The update that the server holds, dense."""
-        held = self.algorithm.read(state)
-        assert set(held) == set(SHAPES)
-        return {n: f.delta for n, f in held.items()}
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda v: "-".join([v[0], *map(str, v[1].values())]))
@@ -128,16 +65,16 @@ def test_a_client_gets_its_own_rank_and_no_dead_slot(fed: Federation) -> None:
 
 def test_a_fresh_start_changes_nothing(fed: Federation) -> None:
     for client in fed.clients:
-        for f in fed.begin(fed.start, client).values():
-            assert not f.delta.any()
+        for delta in fed.model(fed.start, client).values():
+            assert not delta.any()
 
 
 def test_unanimity(fed: Federation) -> None:
     top = max(fed.clients, key=lambda c: c.rank)
-    one = fed.upload(fed.start, top, seed=1)
-    twins = [one, Upload(Client("twin", top.rank), one.factors, examples=9)]
+    one, model, _ = fed.trained(fed.start, top, seed=1)
+    twins = [one, replace(one, client=Client("twin", top.rank), examples=9)]
     after = fed.aggregate(fed.start, twins)
-    same(fed.delta(after), {n: f.delta for n, f in one.factors.items()})
+    same(fed.delta(after), fed.expected(one, model))
 
 
 def test_one_client_alone_returns_itself_at_a_later_round(
@@ -145,12 +82,8 @@ def test_one_client_alone_returns_itself_at_a_later_round(
 ) -> None:
     fed = make([9, 9])  # enough rank for every layer: nothing is truncated
     state = fed.later()
-    client = fed.clients[0]
-    one = fed.upload(state, client, seed=5)
-    begun = fed.begin(state, client)
-    held = fed.delta(state)
-    grown = {n: held[n] + one.factors[n].delta - begun[n].delta for n in SHAPES}
-    same(fed.delta(fed.aggregate(state, [one])), grown, 1e-7)
+    one, model, _ = fed.trained(state, fed.clients[0], seed=5)
+    same(fed.delta(fed.aggregate(state, [one])), fed.expected(one, model), 1e-7)
 
 
 def test_every_client_counts(fed: Federation) -> None:
@@ -173,12 +106,10 @@ def test_the_order_of_uploads_does_not_matter(fed: Federation) -> None:
 def test_scale_is_a_gauge(fed: Federation) -> None:
     uploads = fed.uploads(fed.start)
     mixed = [
-        Upload(u.client, {n: regauge(f, 0.5 + i) for n, f in u.factors.items()}, u.examples)
+        replace(u, factors={n: regauge(f, 0.5 + i) for n, f in u.factors.items()})
         for i, u in enumerate(uploads)
     ]
-    folded = [
-        Upload(u.client, {n: fold(f) for n, f in u.factors.items()}, u.examples) for u in mixed
-    ]
+    folded = [replace(u, factors={n: fold(f) for n, f in u.factors.items()}) for u in mixed]
     plain, once = fed.aggregate(fed.start, uploads), fed.aggregate(fed.start, mixed)
     same(fed.delta(plain), fed.delta(once))
     same(fed.delta(once), fed.delta(fed.aggregate(fed.start, folded)))
@@ -208,12 +139,13 @@ def test_rank_one_and_ranks_beyond_the_layer(
 
 def test_a_layer_that_some_clients_do_not_adapt(fed: Federation) -> None:
     *others, whole = fed.uploads(fed.start)  # the last has the largest rank
-    only_q = [Upload(u.client, {"q": u.factors["q"]}, u.examples) for u in others]
+    alone = fed.delta(fed.aggregate(fed.start, [whole]))
+    only_q = [replace(u, factors={"q": u.factors["q"]}) for u in others]
     after = fed.delta(fed.aggregate(fed.start, [*only_q, whole]))
-    same({"v": after["v"]}, {"v": whole.factors["v"].delta})
+    same({"v": after["v"]}, {"v": alone["v"]})
     nobody = fed.delta(fed.aggregate(fed.start, only_q))
-    assert not nobody["v"].any()
-    assert nobody["q"].any()
+    same({"v": nobody["v"]}, {"v": fed.delta(fed.start)["v"]})
+    assert (nobody["q"] - fed.delta(fed.start)["q"]).norm() > 1e-3
 
 
 def test_a_round_in_which_nobody_replied_changes_nothing(fed: Federation) -> None:
@@ -228,19 +160,34 @@ def test_dtype_is_kept(make: Callable[..., Federation]) -> None:
         assert {t.dtype for t in tensors_of(make(dtype=dtype).later())} == {dtype}
 
 
-def test_a_client_that_changes_rank_keeps_what_was_learned(fed: Federation) -> None:
+def test_weights_decide_how_much_a_client_counts(fed: Federation) -> None:
+    """A weight set by the server wins over the number of examples, and a layer's over that."""
+    one, two = (fed.upload(fed.start, c, seed=i) for i, c in enumerate(fed.clients[-2:]))
+    by_data = fed.aggregate(fed.start, [replace(one, examples=1), replace(two, examples=3)])
+    weighted = [replace(one, examples=7, weight=0.25), replace(two, examples=7, weight=0.75)]
+    same(fed.delta(by_data), fed.delta(fed.aggregate(fed.start, weighted)))
+    layered = [
+        replace(one, by_layer={"q": 1.0, "v": 0.0}),
+        replace(two, by_layer={"q": 0.0, "v": 1.0}),
+    ]
+    after, alone = fed.delta(fed.aggregate(fed.start, layered)), fed.aggregate(fed.start, [two])
+    same({"v": after["v"]}, {"v": fed.delta(alone)["v"]})
+
+
+def test_a_client_that_changes_rank_keeps_what_was_learned(make: Callable[..., Federation]) -> None:
+    fed = make([1, 4, 9])
     if not about(fed.name).mixed:
         pytest.skip("equal ranks only")
     state = fed.later()
+    fed.private.clear()
     for rank in (1, 4, 9):
         client = Client("c0", rank)  # from the pretrained base, so that all it holds is sent
-        sent = fed.algorithm.send(state, client)
-        start = fed.begin(state, client)
+        model, start = fed.model(state, client), fed.begin(state, client)
+        assert {f.rank for f in start.values()} == {rank}
         for name, whole in fed.delta(state).items():
-            folded = sent.fold[name].delta if name in sent.fold else 0
-            model = folded + start[name].delta
-            if not sent.fold:  # what fits into the rank, and all of it where it all fits
-                lost = (whole - model).norm() / whole.norm()
-                assert lost < (1e-9 if rank == 9 else 1.0)
+            if about(fed.name).personal:
+                torch.testing.assert_close(start[name].a, whole[:rank])
+            elif rank == 9:  # all of it fits
+                torch.testing.assert_close(model[name], whole, atol=1e-9, rtol=1e-9)
             else:
-                torch.testing.assert_close(model, whole, atol=1e-9, rtol=1e-9)
+                assert model[name].any()

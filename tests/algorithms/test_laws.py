@@ -9,9 +9,7 @@ from polyrank.algorithms import load
 from polyrank.client.start import begin
 from polyrank.errors import RankError, RecipeError
 from polyrank.lora.algebra import fold
-from polyrank.lora.factor import Factor
 from polyrank.messages import Client, Upload
-from polyrank.weights import WEIGHTINGS
 from tests.algorithms.dense import IN, OUT, best, close, mean, template, uploads
 
 RANKS = st.lists(st.integers(1, 7), min_size=1, max_size=5)
@@ -150,23 +148,26 @@ def test_flexlora_decays_by_the_share_of_holders_and_fedhl_does_not() -> None:
             close(now, first * decay)
 
 
-@pytest.mark.parametrize("weights", sorted(WEIGHTINGS))
-@given(ranks=RANKS, seed=st.integers(0, 99))
+@given(ranks=RANKS, seed=st.integers(0, 99), weights=st.lists(st.floats(0.01, 9), min_size=5))
 def test_fedhl_does_not_move_when_clients_change_nothing(
-    weights: str, ranks: list[int], seed: int
+    ranks: list[int], seed: int, weights: list[float]
 ) -> None:
-    algorithm = load("fedhl", weights=weights)
+    """Unbiased for any weights."""
+    algorithm = load("fedhl")
     start = algorithm.init(template(7), 0)
     state, _ = algorithm.aggregate(start, uploads([7, 5], seed=seed))
     clients = [Client(f"c{i}", r) for i, r in enumerate(ranks)]
-    idle = [Upload(c, algorithm.send(state, c).start, 1 + i) for i, c in enumerate(clients)]
+    idle = [
+        Upload(c, algorithm.send(state, c).start, 1, weight=w)
+        for c, w in zip(clients, weights, strict=False)
+    ]
     after, _ = algorithm.aggregate(state, idle)
     close(algorithm.read(after)["w"].delta, algorithm.read(state)["w"].delta)
 
 
 @given(RANKS)
 def test_fedhl_adds_the_weighted_changes_since_the_truncated_starts(ranks: list[int]) -> None:
-    algorithm = load("fedhl", weights="data")
+    algorithm = load("fedhl")
     state, _ = algorithm.aggregate(algorithm.init(template(7), 0), uploads([7, 6]))
     before = algorithm.read(state)["w"].delta
     sent = uploads(ranks, seed=1)
@@ -174,50 +175,8 @@ def test_fedhl_adds_the_weighted_changes_since_the_truncated_starts(ranks: list[
     expected = before + sum(
         u.examples / total * (u.factors["w"].delta - best(before, u.client.rank)) for u in sent
     )
-    after, info = algorithm.aggregate(state, sent)
+    after, _ = algorithm.aggregate(state, sent)
     close(algorithm.read(after)["w"].delta, expected)
-    for u in sent:
-        error = (before - best(before, u.client.rank)).square().sum() / before.square().sum()
-        assert info["truncation"][u.client.id] == pytest.approx(float(error), abs=1e-12)
-
-
-def test_fedhl_measures_its_drift() -> None:
-    """‖Σ p_i T_i − ΔW‖ from E alone equals the dense one."""
-    algorithm = load("fedhl")
-    state, _ = algorithm.aggregate(algorithm.init(template(7), 0), uploads([7, 6]))
-    before = algorithm.read(state)["w"].delta
-    sent = uploads([1, 2, 2, 5], seed=1)
-    _, info = algorithm.aggregate(state, sent)
-    mixed = sum(info["weights"][u.client.id] * best(before, u.client.rank) for u in sent)
-    assert info["drift"] == pytest.approx(float((mixed - before).norm() / before.norm()))
-
-
-def test_fedhl_warns_when_few_clients_decide() -> None:
-    algorithm = load("fedhl", weights="fedhl", kappa=2.0)
-    state, _ = algorithm.aggregate(algorithm.init(template(7), 0), uploads([7, 6]))
-    _, info = algorithm.aggregate(state, uploads([7] + [1] * 9, seed=1))
-    assert info["n_eff"] < 2.5
-    assert "of 10 clients" in info["warning"]
-    _, info = algorithm.aggregate(state, uploads([3] * 10, seed=1))
-    assert "warning" not in info
-
-
-def test_fedhl_normalises_each_layer_by_its_own_size() -> None:
-    """A layer a thousand times larger does not decide the weights alone."""
-    algorithm = load("fedhl")
-    info = []
-    for size in (1.0, 1000.0):
-        shapes = {**template(7), "big": template(7)["w"]}
-        state = algorithm.init(shapes, 0)
-        for first in (True, False):
-            sent = [
-                Upload(u.client, {**u.factors, "big": Factor(f.a, size * f.b, f.scale)}, u.examples)
-                for u in uploads([7, 5] if first else [1, 3, 7], seed=int(first))
-                for f in [u.factors["w"]]
-            ]
-            state, seen = algorithm.aggregate(state, sent)
-        info.append(seen["weights"])
-    assert info[0] == pytest.approx(info[1])
 
 
 @given(RANKS)
@@ -264,12 +223,10 @@ def test_floras_clients_start_from_different_rows() -> None:
 def test_unknown_algorithms_and_options_name_the_nearest() -> None:
     with pytest.raises(RecipeError, match="no algorithm 'zeropad'; did you mean 'zero-pad'"):
         load("zeropad")
-    with pytest.raises(RecipeError, match=r"algorithm.taus: fedhl .* did you mean 'tau'"):
-        load("fedhl", taus=1)
+    with pytest.raises(RecipeError, match=r"algorithm.fil: replicate .* did you mean 'fill'"):
+        load("replicate", fil="mean")
     with pytest.raises(RecipeError, match="flora has no such option; it has none"):
         load("flora", tau=1)
-    with pytest.raises(RecipeError, match=r"algorithm.weights: 'regular': .*'regularised'"):
-        load("fedhl", weights="regular")
     with pytest.raises(
         RecipeError, match=r"algorithm.fill: 'max': input should be 'weighted' or 'mean'"
     ):

@@ -10,7 +10,7 @@ import pytest
 from polyrank.data import digest, docstrings
 from polyrank.data.examples import Corpus, Examples
 from polyrank.data.source import load
-from polyrank.errors import DataError
+from polyrank.errors import DataError, RecipeError
 from polyrank.recipe.schema import Data
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
@@ -61,6 +61,35 @@ def test_caps_draw_by_seed_and_keep_texts_with_their_labels(tmp_path):
     assert all(known[t] == k for t, k in zip(corpus.train.texts, corpus.train.labels, strict=True))
     assert load(recipe, 0) == corpus
     assert load(recipe, 1).train != corpus.train
+
+
+def test_a_share_of_the_training_data_stands_in_for_the_test_set(tmp_path):
+    train = written(tmp_path / "train.jsonl", ROWS)
+    test = written(tmp_path / "test.jsonl", [{"text": "unseen", "label": "a"}])
+    options = {"path": train, "test": test, "train_examples": 40, "held_out": 0.25}
+    usual = load(Data(**options), 0)
+    corpus = load(Data(**options, evaluate_on="validation"), 0)
+    assert (len(corpus.train), len(corpus.test)) == (30, 10)
+    assert sorted(corpus.train.texts + corpus.test.texts) == sorted(usual.train.texts)
+    assert corpus.source["counts"] == {"train": 30, "test": 10, "classes": 2}
+    known = {row["text"]: "ab".index(row["label"]) for row in ROWS}
+    assert all(known[t] == k for t, k in zip(corpus.test.texts, corpus.test.labels, strict=True))
+    assert load(Data(**options, evaluate_on="validation"), 0) == corpus
+    assert load(Data(**options, evaluate_on="validation"), 1).test != corpus.test
+
+
+def test_the_held_out_share_of_one_file_is_not_touched_by_validation(tmp_path):
+    path = written(tmp_path / "all.jsonl", ROWS)
+    usual, corpus = (load(Data(path=path, evaluate_on=on), 0) for on in ("test", "validation"))
+    assert (len(corpus.train), len(corpus.test)) == (32, 8)
+    assert not {*corpus.train.texts, *corpus.test.texts} & {*usual.test.texts}
+
+
+def test_one_training_example_leaves_none_for_validation(tmp_path):
+    path = written(tmp_path / "all.jsonl", ROWS)
+    recipe = Data(path=path, train_examples=1, evaluate_on="validation")
+    with pytest.raises(RecipeError, match=r"data\.evaluate_on: 'validation' needs 2 .*, not 1$"):
+        load(recipe, 0)
 
 
 def test_owners_travel_with_their_texts(tmp_path):
@@ -212,3 +241,35 @@ def test_public_benchmarks_load_as_they_are(folder, options, classes, sizes):
     assert len(corpus.labels) == classes
     assert (len(corpus.train), len(corpus.test)) == sizes
     assert set(Counter(corpus.test.labels)) <= set(range(classes))
+
+
+SST2 = {"test": SHARED / "sst2/dev_872.jsonl.gz"}
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the optional data folder is not here")
+@pytest.mark.parametrize(
+    ("path", "options", "classes", "sizes"),
+    [
+        ("sst2", {}, 2, (60614, 872)),
+        ("sst2/train.jsonl.gz", SST2, 2, (60614, 872)),
+        ("sst2/heldout.jsonl.gz", {**SST2, "evaluate_on": "validation"}, 2, (5388, 1347)),
+        (
+            "mrpc/train.jsonl.gz",
+            {"test": SHARED / "mrpc/dev.jsonl.gz", "text": "text, text_pair"},
+            2,
+            (3668, 408),
+        ),
+        ("rte", {"text": "text, text_pair"}, 2, (2490, 277)),
+        (
+            "dbpedia14/train_14k.jsonl.gz",
+            {"test": SHARED / "dbpedia14/test_7600.jsonl.gz"},
+            14,
+            (14000, 7600),
+        ),
+    ],
+)
+def test_the_files_of_public_benchmarks_load_by_name(path, options, classes, sizes):
+    corpus = load(Data(path=SHARED / path, **options), 0)
+    assert len(corpus.labels) == classes
+    assert (len(corpus.train), len(corpus.test)) == sizes
+    assert set(corpus.test.labels) == set(range(classes))

@@ -123,3 +123,51 @@ def test_mismatched_ranks_are_refused() -> None:
         Factor(torch.zeros(2, IN), torch.zeros(OUT, 3))
     with pytest.raises(RankError, match="cannot pad rank 3 to the smaller rank 2"):
         algebra.pad(Factor(torch.zeros(3, IN), torch.zeros(OUT, 3)), 2)
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12), (16, 16)])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_a_factor_wider_than_its_layer_is_recompressed_as_exactly(
+    shape: tuple[int, int], decay: float
+) -> None:
+    """Float32 goes by the Gram matrix there; float64 by the core is the reference."""
+    rng = torch.Generator().manual_seed(0)
+    size = torch.exp(-decay * torch.arange(40.0))
+    a = torch.randn(40, shape[1], generator=rng) * size[:, None]
+    f = Factor(a, torch.randn(shape[0], 40, generator=rng))
+    exact = algebra.recompress(Factor(f.a.double(), f.b.double()))
+    got = algebra.recompress(f)
+    scale = float(exact.delta.norm())
+    assert float((got.delta - f.delta).norm()) < 1e-5 * scale
+    kept = got.b.any(dim=0)
+    rows = got.a[kept]
+    torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), atol=1e-3, rtol=0)
+    for rank in (1, 3, 8):
+        lost = (algebra.truncate(got, rank).delta - f.delta).norm()
+        best = (algebra.truncate(exact, rank).delta - f.delta.double()).norm()
+        assert float(lost) <= float(best) * (1 + 1e-4) + 1e-6 * scale
+    rank_two = algebra.stack([algebra.truncate(f, 2)] * 20, [1.0] * 20)
+    assert int(algebra.recompress(rank_two).b.any(dim=0).sum()) == 2
+
+
+@given(factors())
+def test_halves_puts_and_takes(f: Factor) -> None:
+    assert torch.equal(algebra.half(f, "a").a, f.a)
+    assert algebra.half(f, "a").b.shape == (0, f.rank)
+    assert algebra.half(f, "b").a.shape == (f.rank, 0)
+    close(algebra.take(f, range(f.rank)).delta, f.delta)
+    some = list(range(0, f.rank, 2))
+    part = algebra.take(f, some)
+    doubled = Factor(2 * part.a, part.b, 3 * part.scale)
+    put = algebra.put(f, some, doubled)
+    close(algebra.take(put, some).delta, doubled.delta)
+    rest = [j for j in range(f.rank) if j not in some]
+    close(algebra.take(put, rest).delta, algebra.take(f, rest).delta)
+
+
+@given(factors())
+def test_a_dense_update_as_a_factor(f: Factor) -> None:
+    got = algebra.factored(f.delta)
+    close(got.delta, f.delta)
+    falling = got.b.norm(dim=0)
+    assert (falling[:-1] >= falling[1:] - 1e-12).all()

@@ -10,7 +10,12 @@ from polyrank.recipe.load import load
 
 RANK = "a rank (a whole number, at least 1)"
 RANKS = f"{RANK}, a list such as [4, 8] or a mix such as {{4: 60%, 8: 40%}}"
-TOP = "algorithm, data, evaluation, local, lora, model, name, output, participation, rounds, seed"
+TOP = (
+    "aggregation, algorithm, cache, data, evaluation, local, lora, model, name, output, "
+    "participation, rounds, seed"
+)
+
+LR = "did you mean 'lr' under 'aggregation' or 'lr' under 'local'?"
 
 FILES = {
     # the file as a whole
@@ -35,14 +40,15 @@ FILES = {
     "seed: 1\n\nseed: 2": ":3: seed: given twice (first on line 1)",
     "lora:\n  targets: [query]\n  rank: 8": ":3: lora.rank: unknown key; did you mean 'ranks'?",
     "seed: 1\nlcoal: {}": ":2: lcoal: unknown key; did you mean 'local'?",
-    "lr: 1e-3": ":1: lr: unknown key; did you mean 'lr' under 'local'?",
-    "local.lr: 1": ":1: local.lr: unknown key; did you mean 'lr' under 'local'?",
+    "lr: 1e-3": f":1: lr: unknown key; {LR}",
+    "local.lr: 1": f":1: local.lr: unknown key; {LR}",
     "clinets: 4": ":1: clinets: unknown key; did you mean 'clients' under 'data'?",
     "batch: 4": ":1: batch: unknown key; did you mean 'batch' under 'local' "
     "or 'batch' under 'evaluation'?",
     "zzz: 4": f":1: zzz: unknown key; valid: {TOP}",
     "1: 4": f":1: 1: unknown key; valid: {TOP}",
-    "evaluation: {zzz: 4}": ":1: evaluation.zzz: unknown key; valid: batch, every, target",
+    "evaluation: {zzz: 4}": ":1: evaluation.zzz: unknown key; "
+    "valid: batch, every, probe, probe_examples, target",
     "<<: {seed: 1}": f":1: <<: unknown key; valid: {TOP}",
     '"a\\nb": 4': f":1: 'a\\nb': unknown key; valid: {TOP}",
     # numbers
@@ -76,7 +82,8 @@ FILES = {
     "lora: {targets: query}": ":1: lora.targets: 'query' is not a list, such as [query, value]",
     "lora: {targets: []}": ":1: lora.targets: [] is empty",
     "lora:\n  targets:\n  - query\n  - 4": ":4: lora.targets: 4 is not text; put it in quotes",
-    "seed: 1\nevaluation:": ":2: evaluation: null is not a mapping of keys (every, batch, target)",
+    "seed: 1\nevaluation:": ":2: evaluation: null is not a mapping of keys "
+    "(every, batch, target, probe, probe_examples)",
     "output: x": ":1: output: 'x' is not a mapping of keys (dir)",
     "algorithm: 5": ":1: algorithm: 5 is not a name or a mapping of keys (name)",
     "seed: 1\nalgorithm:\n  tau: 2": ":2: algorithm.name: is missing",
@@ -128,7 +135,7 @@ BAD_RANKS = {
     "{4: null}": "null is not a share, such as 60% or 0.6",
 }
 
-FORMS = "valid: dirichlet(0.5), iid, key(column), shards(2)"
+FORMS = "valid: dirichlet(0.5), iid, key(column), mixed(10%, 100, 0.3), shards(2)"
 BAD_PARTITIONS = {
     "iidd": "'iidd' is not a partition; did you mean 'iid'?",
     "dirichlet": "'dirichlet' is not a partition; did you mean 'dirichlet(0.5)'?",
@@ -148,7 +155,7 @@ OVERRIDES = {
     "local.lr=fast": "local.lr: 'fast' is not a number (above 0)",
     "lcoal.lr=1": "lcoal: unknown key; did you mean 'local'?",
     "local.rl=1": "local.rl: unknown key; did you mean 'lr'?",
-    "lr=1": "lr: unknown key; did you mean 'lr' under 'local'?",
+    "lr=1": f"lr: unknown key; {LR}",
     "lora.ranks=[4, 8]": "lora.ranks: 2 ranks for 10 clients; a list has one rank for each client",
     "lora.ranks={4: 50%, 8: 40%}": "lora.ranks: {4: '50%', 8: '40%'} adds up to 90%, not 100%",
     "lora.ranks={4: 50%, 4: 50%}": "lora.ranks.4: given twice",

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from polyrank.lora.algebra import half
 from polyrank.lora.factor import Factor
-from polyrank.messages import Client, Upload
-from polyrank.wire.check import refusal
+from polyrank.messages import Client, Download, Prune, Upload
+from polyrank.wire.check import Terms, refusal, terms
 
 CLIENT = Client("c", 2)
 TEMPLATE = {n: Factor(torch.zeros(8, 5), torch.zeros(6, 8)) for n in ("q", "v")}
@@ -22,12 +23,15 @@ def factor(rank: int = 2, out: int = 6, width: int = 5) -> Factor:
 GOOD = Upload(CLIENT, {n: factor() for n in TEMPLATE}, 4, {"head": torch.ones(3, 5)})
 
 
+ASKED = terms(Download(fresh=1), CLIENT, TEMPLATE)
+
+
 def with_q(f: Factor) -> Upload:
     return replace(GOOD, factors={**GOOD.factors, "q": f})
 
 
 def test_a_good_update_is_not_refused() -> None:
-    assert refusal(GOOD, CLIENT, TEMPLATE, DENSE) is None
+    assert refusal(GOOD, ASKED, DENSE) is None
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,44 @@ def test_a_good_update_is_not_refused() -> None:
     ],
 )
 def test_a_bad_update_is_refused_by_name(bad: Upload, reason: str) -> None:
-    found = refusal(bad, CLIENT, TEMPLATE, DENSE)
+    found = refusal(bad, ASKED, DENSE)
     assert found is not None
     assert re.search(reason, found), found
+
+
+def asked(**fields: object) -> Terms:
+    return terms(replace(Download(fresh=1), **fields), CLIENT, TEMPLATE)
+
+
+def all_layers(f: Factor, **fields: object) -> Upload:
+    return replace(GOOD, factors=dict.fromkeys(TEMPLATE, f), **fields)
+
+
+def test_one_side_comes_back_where_one_was_asked_for() -> None:
+    a, b = half(factor(), "a"), half(factor(), "b")
+    core = Factor(torch.ones(2, 2), torch.ones(0, 2))
+    assert refusal(all_layers(b), asked(train="b"), DENSE) is None
+    assert refusal(all_layers(a), asked(train="ab", send="a"), DENSE) is None
+    assert refusal(all_layers(core), asked(train="core"), DENSE) is None
+    assert "shape (0, 5), not (6, 0)" in str(refusal(all_layers(a), asked(train="b"), DENSE))
+    assert "shape (6, 5), not (6, 0)" in str(refusal(GOOD, asked(train="b"), DENSE))
+    assert "shape (0, 5), not (0, 2)" in str(refusal(all_layers(a), asked(train="core"), DENSE))
+
+
+def test_a_rank_is_cut_only_where_that_was_allowed() -> None:
+    cut = all_layers(factor(rank=1))
+    assert refusal(cut, asked(prune=Prune(0.5, 0.1)), DENSE) is None
+    assert "rank 1, not 2" in str(refusal(cut, asked(), DENSE))
+    assert "rank 0" in str(refusal(all_layers(factor(0)), asked(prune=Prune(0.5, 0.1)), DENSE))
+
+
+def test_chosen_slots_must_be_slots_that_were_sent() -> None:
+    sent = asked(start=dict.fromkeys(TEMPLATE, factor(rank=4)), select=1)
+    two = replace(GOOD, factors={"q": factor()})
+    assert refusal(replace(two, slots={"q": (0, 3), "v": ()}), sent, DENSE) is None
+    for slots in ((0, 4), (3, 3), (0,), (0, 1, 2)):
+        assert "do not fit" in str(refusal(replace(two, slots={"q": slots}), sent, DENSE))
+    assert "layers differ" in str(refusal(two, sent, DENSE))
+    many = all_layers(factor(), slots=dict.fromkeys(TEMPLATE, (0, 1)))
+    assert "sent 4 slots, not at most 2" in str(refusal(many, sent, DENSE))
+    assert "not asked to choose" in str(refusal(replace(GOOD, slots={"q": (0, 1)}), ASKED, DENSE))

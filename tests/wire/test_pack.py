@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from polyrank.errors import MessageError
+from polyrank.lora.algebra import half
 from polyrank.lora.factor import Factor
-from polyrank.messages import Client, Download, Upload
+from polyrank.messages import Client, Download, Prune, Upload
 from polyrank.wire.pack import (
     load_exactly,
     pack,
@@ -41,7 +43,12 @@ UPLOAD = Upload(
     metrics={"loss": 0.1},
 )
 DOWNLOAD = Download(
-    {"q": factor(2)}, None, {"classifier.bias": torch.ones(4)}, {"q": factor(7)}, 3, 4, "b"
+    start={"q": factor(2)},
+    dense={"classifier.bias": torch.ones(4)},
+    fold={"q": factor(7)},
+    since=3,
+    version=4,
+    train="b",
 )
 
 
@@ -58,6 +65,27 @@ def test_a_download_comes_back_the_same() -> None:
     assert equal(back.start["q"], DOWNLOAD.start["q"])
     assert equal(back.fold["q"], DOWNLOAD.fold["q"])
     assert unpack_download(pack(Download(fresh=2**62))).fresh == 2**62
+
+
+def test_what_a_download_asks_for_comes_back_the_same() -> None:
+    core = {"q": torch.ones(3, 3)}
+    asked = Download(core=core, train="core", send="a", keep="ab", prune=Prune(0.9, 0.1), select=5)
+    data = pack(asked)
+    back = unpack_download(data)
+    assert torch.equal(back.core["q"], core["q"])
+    assert replace(back, core={}) == replace(asked, core={})
+    assert size(asked, data).factors == 9 * 4
+
+
+def test_one_side_and_chosen_slots_come_back_the_same() -> None:
+    sent = Upload(Client("c", 3), {"q": half(factor(3), "b")}, 1, slots={"q": (0, 2, 5), "v": ()})
+    data = pack(sent)
+    back = unpack_upload(data)
+    assert equal(back.factors["q"], sent.factors["q"])
+    assert back.factors["q"].a.shape == (3, 0)
+    assert back.slots == sent.slots
+    assert back.weight is None  # a client does not say how much it counts
+    assert size(sent, data).factors == 3 * 6 * 4
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4))

@@ -41,7 +41,7 @@ def build() -> Algorithm:
         sums = {name: slots.empty(f) for name, f in state.factors.items()}
         for upload in uploads:
             _same_rank(state, upload)
-            slots.add_all(sums, upload.factors, float(upload.examples))
+            slots.add_all(sums, upload.factors, upload.counts)
         heard = {n: slots.by_holders(s, state.factors[n]) for n, s in sums.items()}
         return replace(state, factors=heard), {}
 

@@ -27,7 +27,7 @@ ABOUT = About(
 
 @dataclass(frozen=True, slots=True)
 class State:
-    factors: Factors  # rank R, slots by falling singular value
+    delta: Factors  # ΔW at rank R, slots by falling singular value
     seed: int
 
 
@@ -36,20 +36,20 @@ def build() -> Algorithm:
         return State(template, seed)
 
     def send(state: State, client: Client) -> Download:
-        return Download(start=share(state.factors, client.rank, state.seed))
+        return Download(start=share(state.delta, client.rank, state.seed))
 
     def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = {name: nothing() for name in state.factors}
+        sums = {name: nothing() for name in state.delta}
         for upload in uploads:
-            add_all(sums, upload.factors, float(upload.examples))
+            add_all(sums, upload.factors, upload.counts)
         best = {
-            name: resize(recompress(mean(s)), state.factors[name].rank)
+            name: resize(recompress(mean(s)), state.delta[name].rank)
             for name, s in sums.items()
             if s.total > 0
         }
-        return replace(state, factors={**state.factors, **best}), {}
+        return replace(state, delta={**state.delta, **best}), {}
 
     def read(state: State) -> Factors:
-        return state.factors
+        return state.delta
 
     return Algorithm(init, send, aggregate, read)

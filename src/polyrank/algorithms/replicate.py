@@ -47,8 +47,8 @@ def build(fill: Literal["weighted", "mean"] = "weighted") -> Algorithm:
         weighted = {name: slots.empty(f) for name, f in state.factors.items()}
         equal = dict(weighted)
         for upload in uploads:
-            slots.add_all(weighted, upload.factors, float(upload.examples))
-            slots.add_all(equal, upload.factors, 1.0)
+            slots.add_all(weighted, upload.factors, upload.counts)
+            slots.add_all(equal, upload.factors, lambda layer: 1.0)
         heard = {n: filled(weighted[n], equal[n], f) for n, f in state.factors.items()}
         return replace(state, factors=heard), {}
 

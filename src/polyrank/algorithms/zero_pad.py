@@ -39,7 +39,7 @@ def build() -> Algorithm:
     def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
         sums = {name: slots.empty(f) for name, f in state.factors.items()}
         for upload in uploads:
-            slots.add_all(sums, upload.factors, float(upload.examples))
+            slots.add_all(sums, upload.factors, upload.counts)
         heard = {name: slots.diluted(s) for name, s in sums.items() if s.total > 0}
         return replace(state, factors={**state.factors, **heard}), {}
 

@@ -4,24 +4,34 @@ The only place where an optimizer steps.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.optim import SGD, AdamW, Optimizer
 
-from polyrank.client.model import Workbench, fold, place, take, template, trainable
+from polyrank.client.model import Workbench, fold, logits, place, placed, take, template, trainable
+from polyrank.client.private import Private, added, base_of, kept
+from polyrank.client.rules import chosen, proximal, pruned, tail
+from polyrank.client.score import score
 from polyrank.client.start import begin
 from polyrank.data.batches import Batch, Tokens, batches
-from polyrank.errors import MessageError
-from polyrank.lora.factor import Factors
-from polyrank.messages import Client, Download, Upload
+from polyrank.lora import algebra
+from polyrank.lora.factor import Factor
+from polyrank.messages import Client, Download, Prune, Upload
 from polyrank.recipe.schema import Local, Lora
 from polyrank.seeds import derive, seeded
 
-Base = Mapping[str, Tensor]  # dense updates by layer that a client holds in its base
+
+class Share(NamedTuple):
+    """A client's own examples: indices of those it trains on, and of those it keeps aside."""
+
+    tokens: Tokens
+    train: Sequence[int]
+    validation: Sequence[int] = ()
 
 
 class Task(NamedTuple):
@@ -42,62 +52,60 @@ class Task(NamedTuple):
     seed: int
 
 
+Slots = Mapping[str, tuple[int, ...]]
+Penalty = Callable[[], Tensor]
+
+
 def fit(
     bench: Workbench,
-    data: tuple[Tokens, Sequence[int]],
+    share: Share,
     task: Task,
     client: Client,
-    message: tuple[Download, Base],
-) -> tuple[Base, Upload]:
+    message: tuple[Download, Private],
+) -> tuple[Private, Upload]:
     """Train on the client's own examples from what it was sent.
 
     Args:
         bench: the base model, whose places for factors are overwritten.
-        data: all tokens, and the indices of the client's own examples.
+        share: the client's own examples.
         task: the recipe's part in it.
         client: who, and at which rank.
-        message: the download, and what the client's base held before it.
+        message: the download, and what the client kept before it.
 
     Returns:
-        What the client's base holds now, and its upload.
+        What the client keeps now, and its upload.
     """
     download, before = message
-    tokens, indices = data
     base = receive(bench, task.lora, client, download, before)
-    factors, head = trainable(bench, download.train)
-    optimizer = _optimizer(task, factors, head)
-    bench.net.train()
-    with seeded(task.seed, "fit", task.round, client.id):
-        stream = islice(_stream(tokens, indices, task, client), _steps(task.local, len(indices)))
-        losses = [_step(bench.net, batch, optimizer, task.local.clip) for batch in stream]
+    slots = _choose(bench, share, task, client, download)
+    if slots is not None:
+        _freeze_others(bench, base, slots)
+    start, _ = take(bench)
+    begun = _measured(bench, share, task, "start_")
+    losses = _train(bench, share, task, client, download)
+    ended = _measured(bench, share, task, "")
     trained, dense = take(bench)
-    metrics = {"loss": sum(losses) / len(losses), "steps": float(len(losses))}
-    return base, Upload(client, trained, len(indices), dense, metrics)
+    if download.prune is not None:
+        trained = pruned(start, trained, download.prune)
+    sent = _cores(bench) or {n: algebra.half(f, download.up) for n, f in trained.items()}
+    metrics = {"loss": sum(losses) / len(losses), "steps": float(len(losses)), **begun, **ended}
+    upload = Upload(client, sent, len(share.train), dense, metrics, slots or {})
+    return kept(download, base, trained), upload
 
 
-def receive(bench: Workbench, lora: Lora, client: Client, download: Download, before: Base) -> Base:
-    """Put the model that a client was sent on the bench; returns what its base then holds.
+def receive(
+    bench: Workbench, lora: Lora, client: Client, download: Download, before: Private
+) -> dict[str, Tensor]:
+    """Put the model that a client was sent on the bench; returns the updates its base then holds.
 
     Raises:
-        MessageError: the fold builds on one that this client does not have.
+        MessageError: the download builds on what this client does not have.
     """
-    if download.since and not before:
-        raise MessageError(
-            f"client {client.id!r} was sent a fold on top of number {download.since}, "
-            "but its base is the pretrained one"
-        )
-    base = added(before if download.since else {}, download.fold)
+    base = base_of(download, client, before)
     fold(bench, base)
-    rank_one = template(bench, 1)
-    place(bench, begin(download, client, rank_one), download.dense, lora.scale_at(client.rank))
+    start = begin(download, client, template(bench, 1), before)
+    place(bench, start, download.dense, lora.scale_at(client.rank), download.core)
     return base
-
-
-def added(base: Base, factors: Factors) -> dict[str, Tensor]:
-    """Dense updates with the factors' added; inputs are not modified."""
-    folded = {name: f.delta for name, f in factors.items()}
-    both = {name: base[name] + folded[name] for name in base.keys() & folded.keys()}
-    return {**base, **folded, **both}
 
 
 def learning_rate_at(local: Local, round: int, rounds: int) -> float:
@@ -109,6 +117,22 @@ def learning_rate_at(local: Local, round: int, rounds: int) -> float:
     return falls[local.schedule]
 
 
+def _train(
+    bench: Workbench, share: Share, task: Task, client: Client, download: Download
+) -> list[float]:
+    """The loss at every step; the factors and the head on the bench are trained."""
+    factors, head = trainable(bench, download.train)
+    optimizer = _optimizer(task, factors, head)
+    penalty = _penalty(bench, [*factors, *head], task.local.prox, download.prune)
+    bench.net.train()
+    with seeded(task.seed, "fit", task.round, client.id):
+        stream = islice(_stream(share, task, client), _steps(task.local, len(share.train)))
+        return [
+            _step(bench, share.tokens, batch, optimizer, (task.local.clip, penalty))
+            for batch in stream
+        ]
+
+
 def _optimizer(task: Task, factors: list[nn.Parameter], head: list[nn.Parameter]) -> Optimizer:
     local = task.local
     share = learning_rate_at(local, task.round, task.rounds)
@@ -118,26 +142,90 @@ def _optimizer(task: Task, factors: list[nn.Parameter], head: list[nn.Parameter]
     ]
     if local.optimizer == "sgd":
         return SGD(groups, momentum=local.momentum, weight_decay=local.weight_decay)
-    return AdamW(groups, weight_decay=local.weight_decay)
+    return AdamW(groups, weight_decay=local.weight_decay, fused=True)
+
+
+def _penalty(
+    bench: Workbench, trained: list[nn.Parameter], mu: float, prune: Prune | None
+) -> Penalty | None:
+    """What is added to the loss at every step; None for nothing."""
+    starts = [p.detach().clone() for p in trained] if mu else []
+    terms: list[Penalty] = [lambda: proximal(trained, starts, mu)] if mu else []
+    if prune is not None:
+        weight = prune.penalty
+        terms.append(lambda: weight * tail(placed(bench).values(), prune))
+    return (lambda: torch.stack([term() for term in terms]).sum()) if terms else None
 
 
 def _steps(local: Local, examples: int) -> int:
     return local.steps or local.epochs * math.ceil(examples / local.batch)
 
 
-def _stream(tokens: Tokens, indices: Sequence[int], task: Task, client: Client) -> Iterator[Batch]:
+def _stream(share: Share, task: Task, client: Client) -> Iterator[Batch]:
     """Epoch after epoch, each in an order of its own."""
     generator = derive(task.seed, "batches", task.round, client.id)
     while True:
-        yield from batches(tokens, indices, task.local.batch, generator)
+        yield from batches(share.tokens, share.train, task.local.batch, generator)
 
 
-def _step(net: nn.Module, batch: Batch, optimizer: Optimizer, clip: float | None) -> float:
+def _step(
+    bench: Workbench,
+    tokens: Tokens,
+    batch: Batch,
+    optimizer: Optimizer,
+    rules: tuple[float | None, Penalty | None],
+) -> float:
+    clip, penalty = rules
     optimizer.zero_grad(set_to_none=True)
-    out = net(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels)
-    out.loss.backward()
+    loss = cross_entropy(logits(bench, tokens, batch), batch.labels)
+    torch.autograd.backward(loss if penalty is None else loss + penalty())
     if clip is not None:
         trained = [p for group in optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(trained, clip)
+        nn.utils.clip_grad_norm_(trained, clip)
     optimizer.step()
-    return float(out.loss.detach())
+    return float(loss.detach())
+
+
+def _choose(
+    bench: Workbench, share: Share, task: Task, client: Client, download: Download
+) -> Slots | None:
+    """The slots that the client's first batch pulls at most; None where all are trained."""
+    if download.select is None:
+        return None
+    trainable(bench, download.train)
+    bench.net.eval()
+    batch = next(_stream(share, task, client))
+    torch.autograd.backward(cross_entropy(logits(bench, share.tokens, batch), batch.labels))
+    pulls = {name: _gradient(layer.a, layer.b) for name, layer in bench.layers.items()}
+    bench.net.zero_grad(set_to_none=True)
+    return chosen(take(bench)[0], pulls, download.select * len(bench.layers))
+
+
+def _gradient(a: nn.Parameter, b: nn.Parameter) -> Factor:
+    left, right = (torch.zeros_like(p) if p.grad is None else p.grad for p in (a, b))
+    return Factor(left, right)
+
+
+def _freeze_others(bench: Workbench, base: Mapping[str, Tensor], slots: Slots) -> None:
+    """Fold the slots that were not chosen into the base; place the chosen ones alone."""
+    whole, _ = take(bench)
+    others = {
+        n: algebra.take(f, [j for j in range(f.rank) if j not in slots[n]])
+        for n, f in whole.items()
+    }
+    fold(bench, added(base, others))
+    place(bench, {n: algebra.take(f, slots[n]) for n, f in whole.items()})
+
+
+def _cores(bench: Workbench) -> dict[str, Factor]:
+    """Trained cores, as they travel; none where the sides themselves are trained."""
+    cores = {n: layer.core for n, layer in bench.layers.items() if layer.core is not None}
+    return {n: Factor(c.detach().clone(), c.detach()[:0].clone()) for n, c in cores.items()}
+
+
+def _measured(bench: Workbench, share: Share, task: Task, name: str) -> dict[str, float]:
+    """Loss and accuracy on the client's validation examples, if it keeps some aside."""
+    if not share.validation:
+        return {}
+    found = score(bench, share.tokens, 4 * task.local.batch, share.validation)
+    return {f"{name}val_loss": found.loss, f"{name}val_accuracy": found.accuracy}

@@ -1,17 +1,20 @@
 """The base model that a client holds: load it, place factors in it, fold updates into it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from polyrank.client.pretrained import open_model
+from polyrank.data.batches import Batch, Tokens
 from polyrank.errors import RankError, RecipeError, nearest
 from polyrank.lora.factor import Dense, Factor, Factors
 from polyrank.lora.layer import LoraLayer, attach, check_rank, find, transposed
 from polyrank.lora.peft import HEAD_MODULES, module_to_save
+from polyrank.messages import Sides
 from polyrank.recipe.schema import Lora
 
 
@@ -27,6 +30,7 @@ class Workbench:
         train_head: whether the head is trained, and so travels as `dense`.
         base: the model's name on the hub, or its path.
         pristine: pretrained weights of the modules that hold a fold.
+        cached: by the id of its `Tokens`, what gives logits from kept activations.
     """
 
     net: Any
@@ -36,6 +40,7 @@ class Workbench:
     train_head: bool
     base: str
     pristine: dict[str, Tensor] = field(default_factory=dict)
+    cached: dict[int, Callable[[Batch], Tensor]] = field(default_factory=dict)
 
 
 def load(name: str, classes: Sequence[str], lora: Lora, seed: int) -> Workbench:
@@ -86,7 +91,11 @@ def dense(bench: Workbench) -> dict[str, Tensor]:
 
 
 def place(
-    bench: Workbench, factors: Factors, dense: Dense | None = None, scale: float | None = None
+    bench: Workbench,
+    factors: Factors,
+    dense: Dense | None = None,
+    scale: float | None = None,
+    core: Dense | None = None,
 ) -> None:
     """Put factors in as trainable parameters, and copy dense tensors into the model.
 
@@ -94,18 +103,24 @@ def place(
         factors: by layer name; a layer without one, or with rank 0, is left as pretrained.
         dense: by parameter name; one that is not given stays as it is.
         scale: the scale to train at (B is divided accordingly, ΔW stays); default: as it comes.
+        core: by layer name, the square matrix between the sides, if any.
 
     Raises:
         RankError: a name or a shape that this model does not have.
     """
-    dense = dense or {}
+    dense, core = dense or {}, core or {}
     heads = {name: bench.net.get_parameter(name) for name in bench.head}
     _check({n: f.shape for n, f in factors.items()}, _shapes(bench))
     _check({n: t.shape for n, t in dense.items()}, {n: p.shape for n, p in heads.items()})
     for name, layer in bench.layers.items():
-        layer.place(factors.get(name, _zeros(layer.shape, 0)), scale)
+        layer.place(factors.get(name, _zeros(layer.shape, 0)), scale, core.get(name))
     for name, tensor in dense.items():
         heads[name].data.copy_(tensor)
+
+
+def placed(bench: Workbench) -> dict[str, Factor]:
+    """The factors that are placed, as the parameters themselves: gradients pass."""
+    return {n: Factor(layer.a, layer.b, layer.scale) for n, layer in bench.layers.items()}
 
 
 def take(bench: Workbench) -> tuple[dict[str, Factor], dict[str, Tensor]]:
@@ -134,6 +149,14 @@ def fold(bench: Workbench, deltas: Mapping[str, Tensor]) -> None:
         module.weight.data.copy_(bench.pristine[name] + delta)
 
 
+def logits(bench: Workbench, tokens: Tokens, batch: Batch) -> Float[Tensor, "batch classes"]:
+    """The classifier's output for a batch of `tokens`, from kept activations if there are any."""
+    if id(tokens) in bench.cached:
+        return bench.cached[id(tokens)](batch)
+    found: Tensor = bench.net(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    return found
+
+
 def longest_text(bench: Workbench) -> int | None:
     """Tokens of the longest text that the model has positions for; None if it has no limit."""
     positions = getattr(bench.net.config, "max_position_embeddings", None)
@@ -148,7 +171,7 @@ def stored_transposed(bench: Workbench) -> bool:
 
 
 def trainable(
-    bench: Workbench, train: Literal["ab", "a", "b"] = "ab"
+    bench: Workbench, train: Sides = "ab"
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Let gradients reach what is trained: (factor parameters, dense parameters), in model order.
 
@@ -157,9 +180,10 @@ def trainable(
     """
     factors = []
     for layer in bench.layers.values():
-        layer.a.requires_grad_("a" in train)
-        layer.b.requires_grad_("b" in train)
-        factors += [p for p in (layer.a, layer.b) if p.requires_grad and p.numel()]
+        layer.a.requires_grad_(train in ("ab", "a"))
+        layer.b.requires_grad_(train in ("ab", "b"))
+        parameters = (layer.a, layer.b, *([] if layer.core is None else [layer.core]))
+        factors += [p for p in parameters if p.requires_grad and p.numel()]
     dense = [bench.net.get_parameter(name) for name in bench.head if bench.train_head]
     for parameter in dense:
         parameter.requires_grad_(True)

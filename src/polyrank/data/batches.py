@@ -95,9 +95,12 @@ def batches(
         yield _batch(tokens, cuts[position])
 
 
-def in_order(tokens: Tokens, size: int) -> Iterator[Batch]:
-    """All examples once, from the shortest to the longest; `Batch.indices` leads back."""
-    cuts = _by_length(tokens, torch.arange(len(tokens)), size)
+def in_order(
+    tokens: Tokens, size: int, indices: Int64[Tensor, " some"] | None = None
+) -> Iterator[Batch]:
+    """All (or these) examples once, from short to long; `Batch.indices` leads back."""
+    chosen = torch.arange(len(tokens)) if indices is None else indices
+    cuts = _by_length(tokens, chosen, size)
     return (_batch(tokens, cut) for cut in cuts)
 
 

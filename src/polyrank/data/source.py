@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from polyrank import seeds
-from polyrank.data import columns, digest, docstrings, files
+from polyrank.data import columns, digest, docstrings, files, partition
 from polyrank.data.examples import Corpus, Examples
 from polyrank.data.files import Row
-from polyrank.errors import DataError
+from polyrank.errors import DataError, RecipeError
 from polyrank.recipe.schema import Data
 
 HELD_OUT = ("test", "validation", "dev")  # a hub data set's splits, the best first
@@ -37,12 +37,16 @@ class Raw:
 def load(recipe: Data, seed: int) -> Corpus:
     """Read what `recipe` names, hold out a test share if it has none, and apply its caps.
 
+    With evaluate_on: validation, a share of what is left for training then takes the place of the
+    test set.
+
     Args:
         recipe: the data part of a recipe.
-        seed: the run's root seed; it draws the held-out share and the capped samples.
+        seed: the run's root seed; it draws the held-out shares and the capped samples.
 
     Raises:
         DataError: the data is not there or cannot be used; file and line are named.
+        RecipeError: one training example, and evaluate_on: validation.
     """
     if recipe.path is not None:
         corpus = _local(recipe, recipe.path, seed)
@@ -52,6 +56,11 @@ def load(recipe: Data, seed: int) -> Corpus:
         corpus = _hub(recipe, str(recipe.name), seed)
     train = _sample(corpus.train, recipe.train_examples, seed, "train_examples")
     test = _sample(corpus.test, recipe.test_examples, seed, "test_examples")
+    if recipe.evaluate_on == "validation":
+        if len(train) < 2:
+            problem = f"'validation' needs 2 training examples or more, not {len(train)}"
+            raise RecipeError("data.evaluate_on", problem)
+        train, test = _hold_out(train, recipe.held_out, seed, "selection")
     counts = {"train": len(train), "test": len(test), "classes": len(corpus.labels)}
     return replace(corpus, train=train, test=test, source={**corpus.source, "counts": counts})
 
@@ -116,7 +125,7 @@ def _corpus(raw: Raw, recipe: Data, seed: int) -> Corpus:
     known = raw.class_names[0] if raw.class_names else "the training data"
     examples = columns.encode(train, index, known)
     if raw.test is None:
-        return Corpus(*_hold_out(examples, recipe.held_out, seed), names, {})
+        return Corpus(*_hold_out(examples, recipe.held_out, seed, "held_out"), names, {})
     test = columns.encode(columns.pick(raw.test, recipe.text, recipe.label, None), index, known)
     if not len(test):
         raise DataError(f"{raw.name}: no examples in the held-out split")
@@ -131,10 +140,9 @@ def _check(name: str, train: columns.Columns) -> None:
         raise DataError(f"{name}: {problem}")
 
 
-def _hold_out(pool: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    count = min(max(1, round(share * len(pool))), len(pool) - 1)
-    order = torch.randperm(len(pool), generator=seeds.derive(seed, "held_out")).tolist()
-    return pool.take(sorted(order[count:])), pool.take(sorted(order[:count]))
+def _hold_out(pool: Examples, share: float, seed: int, name: str) -> tuple[Examples, Examples]:
+    kept, held_out = partition.hold_out(range(len(pool)), share, seed, name)
+    return pool.take(kept), pool.take(held_out)
 
 
 def _sample(examples: Examples, most: int | None, seed: int, name: str) -> Examples:

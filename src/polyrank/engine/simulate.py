@@ -4,15 +4,13 @@ Messages become bytes and are read back, so that traffic is measured and not com
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor
-
-from polyrank.client.fit import Base, Task, fit, receive
+from polyrank.client.fit import Share, Task, fit, receive
 from polyrank.client.model import Workbench
-from polyrank.data.batches import Tokens
+from polyrank.client.private import Private
 from polyrank.engine import store
 from polyrank.errors import MessageError
 from polyrank.messages import Client, Download, Upload
@@ -27,19 +25,20 @@ class Simulator:
 
     Args:
         bench: the base model that they share.
-        tokens: everybody's examples.
-        parts: by client, the indices of its own.
+        shares: by client, its own examples.
         recipe: what they do.
         folder: where they keep private state.
         private: by client, the name of its private state in the folder.
+        probe: measures the model on the bench, just trained by this client in this round, where
+            that is wanted; else None.
     """
 
     bench: Workbench
-    tokens: Tokens
-    parts: Mapping[str, Sequence[int]]
+    shares: Mapping[str, Share]
     recipe: Recipe
     folder: Path
     private: dict[str, str] = field(default_factory=dict)
+    probe: Callable[[int, Client], float | None] = lambda round, client: None
 
     def exchange(self, round: int, sent: Iterable[tuple[Client, Download]]) -> Iterator[Reply]:
         """Train every client on what it is sent; a client that fails says why."""
@@ -47,36 +46,34 @@ class Simulator:
             begun = time.monotonic()
             data = pack(download)
             down = size(download, data)
-            base = self._base(client, download)
             try:
-                base, upload = self._fit(round, client, unpack_download(data), base)
+                private, upload = self._fit(round, client, unpack_download(data))
             except (MessageError, RuntimeError) as error:  # torch's own, such as no memory left
                 reason = str(error).partition("\n")[0]
                 yield Reply(client, None, reason, down=down, seconds=time.monotonic() - begun)
                 continue
-            self._keep(client, base)
+            self._keep(client, private)
             packed = pack(upload)
             arrived, up = unpack_upload(packed), size(upload, packed)
-            yield Reply(client, arrived, None, up, down, time.monotonic() - begun)
+            seconds = time.monotonic() - begun
+            yield Reply(client, arrived, None, up, down, seconds, self.probe(round, client))
 
     def hold(self, client: Client, download: Download) -> None:
         """Put the model that this client holds after a download on the bench."""
-        receive(self.bench, self.recipe.lora, client, download, self._base(client, download))
+        receive(self.bench, self.recipe.lora, client, download, self._private(client))
 
-    def _fit(
-        self, round: int, client: Client, download: Download, base: Base
-    ) -> tuple[Base, Upload]:
+    def _fit(self, round: int, client: Client, download: Download) -> tuple[Private, Upload]:
         recipe = self.recipe
         task = Task(recipe.lora, recipe.local, round, recipe.rounds, recipe.seed)
-        data = (self.tokens, self.parts[client.id])
-        return fit(self.bench, data, task, client, (download, base))
+        message = (download, self._private(client))
+        return fit(self.bench, self.shares[client.id], task, client, message)
 
-    def _base(self, client: Client, download: Download) -> Base:
+    def _private(self, client: Client) -> Private:
         name = self.private.get(client.id)
-        return store.get(self.folder, name) if name and download.since else {}
+        return store.get(self.folder, name) if name else {}
 
-    def _keep(self, client: Client, base: Mapping[str, Tensor]) -> None:
-        if base:
-            self.private[client.id] = store.put(self.folder, base)
+    def _keep(self, client: Client, private: Private) -> None:
+        if private:
+            self.private[client.id] = store.put(self.folder, private)
         else:
             self.private.pop(client.id, None)

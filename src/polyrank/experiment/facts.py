@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from polyrank.client.model import template
-from polyrank.evaluate import Score
+from polyrank.client.score import Score
 from polyrank.experiment.setup import Setup
+from polyrank.lora.factor import parameters
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
 from polyrank.report.format import Measured
@@ -26,7 +27,7 @@ def run_record(
 ) -> dict[str, Any]:
     """The first record: everything that does not change over the rounds."""
     one = template(setup.bench, 1)
-    per_rank = sum(f.a.numel() + f.b.numel() for f in one.values())
+    per_rank = sum(map(parameters, one.values()))
     return {
         "kind": "run",
         "name": recipe.name,
@@ -47,6 +48,7 @@ def run_record(
                 "id": c.id,
                 "rank": c.rank,
                 "examples": len(setup.parts[c.id]),
+                "validation": len(setup.validation[c.id]),
                 "labels": setup.histogram(c.id),
             }
             for c in clients
@@ -66,7 +68,12 @@ def versions() -> dict[str, str]:
 
 
 def round_record(
-    number: int, round: Round | None, test: Score | None, spectrum: Any, seconds: float
+    number: int,
+    round: Round | None,
+    test: Score | None,
+    spectrum: Any,
+    seconds: float,
+    probes: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """A round's record; `round` is None for number 0, before any training."""
     info: Mapping[str, Any] = round.info if round else {}
@@ -82,6 +89,7 @@ def round_record(
         "test": _score(test),
         "info": dict(info),
         "spectrum": spectrum,
+        "probes": list(probes),
         "seconds": seconds,
         "unchanged": round is not None and not round.replies,
     }
@@ -120,6 +128,7 @@ def _reply(reply: Reply, weights: Mapping[str, float]) -> dict[str, Any]:
         "examples": upload.examples if upload else 0,
         "loss": upload.metrics.get("loss") if upload else None,
         "seconds": reply.seconds,
+        "metrics": dict(upload.metrics) if upload else {},
         "weight": weights.get(reply.client.id),
         "up": asdict(reply.up),
         "down": asdict(reply.down),

@@ -1,12 +1,21 @@
 """Whether a recipe can run: found out before a run folder is made or an old one replaced."""
 
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
 from polyrank import algorithms, ranks
+from polyrank.algorithm import Algorithm
 from polyrank.client import model
 from polyrank.errors import RecipeError
 from polyrank.experiment.setup import Setup, prepare, roster
-from polyrank.lora.factor import Factors
+from polyrank.lora.factor import Factor, Factors
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
+from polyrank.recipe.policies import Quality
+from polyrank.server.loop import Plan, Reply
+from polyrank.server.optimizer import can_step
 
 
 def checked(recipe: Recipe) -> None:
@@ -15,8 +24,14 @@ def checked(recipe: Recipe) -> None:
     Raises:
         RecipeError: no such algorithm or option, or ranks that it cannot have.
     """
-    algorithms.load(recipe.algorithm.name, **recipe.algorithm.options)
+    algorithm = algorithms.load(recipe.algorithm.name, **recipe.algorithm.options)
     _refuse_mixed_ranks(recipe, ranks.possible(recipe.lora.ranks))
+    _refuse_optimizer(recipe, algorithm)
+    if isinstance(recipe.lora.ranks, Quality) and not recipe.data.validation:
+        raise RecipeError(
+            "lora.ranks.policy", "quality needs data.validation, such as 0.2: a share of each "
+            "client's examples on which it measures its loss",
+        )  # fmt: skip
 
 
 def prepared(recipe: Recipe) -> Setup:
@@ -39,7 +54,59 @@ def fitting(recipe: Recipe, setup: Setup) -> tuple[list[Client], dict[str, str],
     """
     clients, idle = roster(recipe, setup)
     _refuse_mixed_ranks(recipe, {c.rank for c in clients})
-    return clients, idle, model.template(setup.bench, max(c.rank for c in clients))
+    top = max(c.rank for c in clients)
+    if isinstance(recipe.lora.ranks, Quality):
+        top = recipe.lora.ranks.high
+    return clients, idle, model.template(setup.bench, top)
+
+
+def _refuse_optimizer(recipe: Recipe, algorithm: Algorithm) -> None:
+    name, how = recipe.algorithm.name, recipe.aggregation.optimizer
+    if how != "none" and not _can_step(algorithm):
+        able = [n for n in algorithms.names() if _can_step(algorithms.load(n))]
+        raise RecipeError(
+            "aggregation.optimizer",
+            f"{name} sends what it added up, which {how} would change; use none, or one of "
+            f"{', '.join(able)}",
+        )
+
+
+def _can_step(algorithm: Algorithm) -> bool:
+    layer = Factor(torch.zeros(1, 1), torch.zeros(1, 1))
+    return can_step(algorithm.init({"layer": layer}, 0))
+
+
+def planned(recipe: Recipe, setup: Setup) -> tuple[Plan, dict[str, str]]:
+    """What stays the same over the rounds of a recipe; and who takes no part, and why.
+
+    Raises:
+        PolyrankError: as for `fitting`.
+    """
+    clients, idle, template = fitting(recipe, setup)
+    about = algorithms.about(recipe.algorithm.name)
+    weights = recipe.aggregation.weights or about.weights
+    policy = recipe.lora.ranks
+    plan = Plan(
+        algorithms.load(recipe.algorithm.name, **recipe.algorithm.options),
+        clients,
+        template,
+        recipe.rounds,
+        recipe.participation,
+        recipe.seed,
+        recipe.aggregation.model_copy(update={"weights": weights}),
+        shared=not about.personal,
+    )
+    if not isinstance(policy, Quality):
+        return plan, idle
+    return plan._replace(warmup=policy.warmup, promote=partial(_promoted, policy)), idle
+
+
+def _promoted(policy: Quality, round: int, replies: Sequence[Reply]) -> dict[str, int]:
+    """By data quality: after the warm-up, by the losses that clients measured."""
+    if round != policy.warmup:
+        return {}
+    uploads = [r.upload for r in replies if r.upload is not None]
+    return ranks.promote(policy, {u.client.id: u.metrics["val_loss"] for u in uploads})
 
 
 def _refuse_mixed_ranks(recipe: Recipe, found: set[int]) -> None:

@@ -4,16 +4,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from polyrank import ranks
-from polyrank.client.model import Workbench, dense, longest_text
+from polyrank.client import activations
+from polyrank.client.memory import profile
+from polyrank.client.model import Workbench, dense, longest_text, template
 from polyrank.client.model import load as load_model
+from polyrank.client.prefix import cached
 from polyrank.data import partition, source
 from polyrank.data.batches import Tokens, tokenize
-from polyrank.data.examples import Corpus
+from polyrank.data.examples import Corpus, Examples
 from polyrank.errors import DataError, RecipeError
-from polyrank.lora.factor import Dense
+from polyrank.lora.factor import Dense, parameters
 from polyrank.messages import Client
+from polyrank.ranks import assign, by_budget, memories
 from polyrank.recipe import Recipe
+from polyrank.recipe.policies import Budget, Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Setup:
         train: all training examples as tokens.
         test: the held-out ones.
         parts: by client id, the indices of its own training examples.
+        validation: by client id, the indices in `train` that it keeps and never trains on.
         dense: the tensors trained whole, as they start.
     """
 
@@ -34,10 +39,11 @@ class Setup:
     train: Tokens
     test: Tokens
     parts: Mapping[str, Sequence[int]]
+    validation: Mapping[str, Sequence[int]]
     dense: Dense
 
     def histogram(self, id: str) -> list[int]:
-        """How many examples of each class a client holds."""
+        """How many examples of each class a client trains on."""
         count = Counter(self.corpus.train.labels[i] for i in self.parts[id])
         return [count[c] for c in range(len(self.corpus.labels))]
 
@@ -47,22 +53,26 @@ def prepare(recipe: Recipe) -> Setup:
     corpus = source.load(recipe.data, recipe.seed)
     bench = load_model(recipe.model, corpus.labels, recipe.lora, recipe.seed)
     _check_length(recipe, bench)
-    parts = partition.partition(
-        corpus.train.labels,
-        corpus.train.keys,
-        recipe.data.partition,
-        recipe.data.clients,
-        recipe.seed,
+    parts, validation = _spread(recipe, corpus.train)
+    train, test = (
+        tokenize(bench.tokenizer, examples, recipe.data.max_length)
+        for examples in (corpus.train, corpus.test)
     )
-    ids = partition.names(corpus.train.keys, recipe.data.partition, recipe.data.clients)
-    return Setup(
-        bench,
-        corpus,
-        tokenize(bench.tokenizer, corpus.train, recipe.data.max_length),
-        tokenize(bench.tokenizer, corpus.test, recipe.data.max_length),
-        dict(zip(ids, parts, strict=True)),
-        dense(bench),
-    )
+    if recipe.cache != "off":
+        for tokens in (train, test):
+            bench.cached[id(tokens)] = cached(bench, recipe.cache, tokens, activations.folder())
+    return Setup(bench, corpus, train, test, parts, validation, dense(bench))
+
+
+def _spread(recipe: Recipe, train: Examples) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """By client id: what it trains on, and what it keeps for validation."""
+    data, seed = recipe.data, recipe.seed
+    held = partition.partition(train.labels, train.keys, data.partition, data.clients, seed)
+    ids = partition.names(train.keys, data.partition, data.clients)
+    parts, validation = {}, {}
+    for id, own in zip(ids, held, strict=True):
+        parts[id], validation[id] = partition.hold_out(own, data.validation, seed, "validation", id)
+    return parts, validation
 
 
 def _check_length(recipe: Recipe, bench: Workbench) -> None:
@@ -79,7 +89,7 @@ def shared(recipe: Recipe) -> str:
     lora = recipe.lora.model_copy(
         update={"ranks": 1, "scale": None, "alpha": None, "rslora": False}
     )
-    return repr((recipe.model, recipe.data, lora, recipe.seed))
+    return repr((recipe.model, recipe.cache, recipe.data, lora, recipe.seed))
 
 
 def roster(recipe: Recipe, setup: Setup) -> tuple[list[Client], dict[str, str]]:
@@ -87,11 +97,27 @@ def roster(recipe: Recipe, setup: Setup) -> tuple[list[Client], dict[str, str]]:
 
     Raises:
         DataError: no client has any examples.
+        RecipeError: no ranks fit the budget or the memory.
     """
-    assigned = ranks.assign(recipe.lora.ranks, len(setup.parts), recipe.seed)
-    pairs = zip(setup.parts, assigned, strict=True)
-    clients = [Client(id, rank) for id, rank in pairs if setup.parts[id]]
+    able = {id: len(part) for id, part in setup.parts.items() if part}
     idle = {id: "no examples" for id, part in setup.parts.items() if not part}
-    if not clients:
+    if not able:
         raise DataError("no client has any examples; check data and data.partition")
-    return clients, idle
+    found = _ranks(recipe, setup, able)
+    return [Client(id, found[id], examples=n) for id, n in able.items()], idle
+
+
+def _ranks(recipe: Recipe, setup: Setup, able: Mapping[str, int]) -> dict[str, int]:
+    """Every client's rank, by id."""
+    spec, ids = recipe.lora.ranks, list(setup.parts)
+    if isinstance(spec, Budget):
+        layers = template(setup.bench, 1).values()
+        unit, most = sum(map(parameters, layers)), min(min(f.shape) for f in layers)
+        return dict(zip(able, by_budget(spec, list(able.values()), unit, most), strict=True))
+    if isinstance(spec, Memory):
+        local = recipe.local
+        moments = 2 if local.optimizer == "adamw" else int(local.momentum > 0)
+        needs = profile(setup.bench, local.batch, recipe.data.max_length, moments)
+        sizes = dict(zip(ids, memories(spec, len(ids), recipe.seed), strict=True))
+        return {id: needs.largest(sizes[id], spec.most) for id in able}
+    return dict(zip(ids, assign(spec, len(ids), recipe.seed), strict=True))

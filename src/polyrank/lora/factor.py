@@ -41,6 +41,11 @@ class Factor:
         return (self.scale * self.b) @ self.a
 
 
+def parameters(f: Factor) -> int:
+    """How many numbers a factor holds: r(m+n); a side that does not travel has none."""
+    return f.a.numel() + f.b.numel()
+
+
 Factors = Mapping[str, Factor]  # layer name -> factor
 Dense = Mapping[str, Tensor]  # tensor name -> a tensor that is trained whole (the head)
 

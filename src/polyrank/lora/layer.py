@@ -21,6 +21,8 @@ from polyrank.lora.factor import Factor
 class LoraLayer(nn.Module):
     """The trainable factors of one module; of rank 0, and without effect, until some are placed.
 
+    With a core C between the sides it computes s · B C A x.
+
     Args:
         shape: (out, in) of the module.
         dropout: probability of dropping an input of `a` in training.
@@ -31,9 +33,11 @@ class LoraLayer(nn.Module):
         self.shape, self.dropout, self.scale = shape, dropout, 1.0
         self.a = nn.Parameter(torch.zeros(0, shape[1]))  # [rank, in]
         self.b = nn.Parameter(torch.zeros(shape[0], 0))  # [out, rank]
+        self.core: nn.Parameter | None = None  # [rank, rank]
 
-    def place(self, factor: Factor, scale: float | None = None) -> None:
+    def place(self, factor: Factor, scale: float | None = None, core: Tensor | None = None) -> None:
         """Replace the parameters: (s', B·s/s', A) for a given scale s', so that ΔW stays."""
+        self.core = None if core is None else nn.Parameter(core.detach().to(self.a, copy=True))
         self.scale = factor.scale if scale is None else scale
         self.a = nn.Parameter(factor.a.detach().to(self.a, copy=True))
         self.b = nn.Parameter(factor.b.detach().to(self.b) * (factor.scale / self.scale))
@@ -44,7 +48,10 @@ class LoraLayer(nn.Module):
 
     def forward(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         x = functional.dropout(x.to(self.a.dtype), self.dropout, self.training)
-        return functional.linear(functional.linear(x, self.a), self.b) * self.scale
+        inner = functional.linear(x, self.a)
+        if self.core is not None:
+            inner = functional.linear(inner, self.core)
+        return functional.linear(inner, self.b) * self.scale
 
 
 def attach(module: nn.Module, dropout: float = 0.0) -> LoraLayer:

@@ -6,14 +6,16 @@ x[j] is row j of A or column j of B with the scale folded in, so that clients of
 and different α mean the same thing.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyrank.lora.algebra import fold, pad
+from polyrank.lora.algebra import pad, put, truncate
 from polyrank.lora.factor import Factor, Factors
+from polyrank.seeds import derive
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +33,19 @@ def empty(like: Factor) -> Slots:
     return Slots(like.a * 0, like.b * 0, like.a.new_zeros(like.rank))
 
 
-def add(slots: Slots, f: Factor, weight: float) -> Slots:
-    """One client's factor with its weight; ranks below the sum's hold the leading slots only."""
-    g = pad(fold(f), slots.held.shape[0])
+def add(slots: Slots, f: Factor, weight: float, at: Sequence[int] | None = None) -> Slots:
+    """One client's factor with its weight: the leading slots, or those that `at` names."""
+    chosen = list(range(f.rank) if at is None else at)
+    g = put(pad(truncate(f, 0), slots.held.shape[0]), chosen, f)
     held = slots.held.clone()
-    held[: f.rank] += weight
+    held[chosen] += weight
     return Slots(slots.a + weight * g.a, slots.b + weight * g.b, held, slots.total + weight)
 
 
-def add_all(sums: dict[str, Slots], factors: Factors, weight: float) -> None:
-    """`add` for every layer that the client adapts."""
+def add_all(sums: dict[str, Slots], factors: Factors, weight: Callable[[str], float]) -> None:
+    """`add` for every layer that the client adapts, with its weight for that layer."""
     for name, f in factors.items():
-        sums[name] = add(sums[name], f, weight)
+        sums[name] = add(sums[name], f, weight(name))
 
 
 def diluted(slots: Slots) -> Factor:
@@ -57,3 +60,12 @@ def by_holders(slots: Slots, before: Factor) -> Factor:
     a = torch.where(some[:, None], slots.a / weight[:, None], before.a)
     b = torch.where(some, slots.b / weight, before.b)
     return Factor(a, b)
+
+
+def choose(rank: int, count: int, seed: int, *path: str | int) -> tuple[int, ...]:
+    """`count` of `rank` slots at random, ascending (all where there are no more than `count`).
+
+    Every set of that size is as likely as any other; the same seed and path name the same slots.
+    """
+    order = torch.randperm(rank, generator=derive(seed, *path))
+    return tuple(sorted(order[:count].tolist()))

@@ -3,6 +3,7 @@
 Σ_i w_i s_i B_i A_i,   kept as stacked factors of rank at most 2·min(out, in)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from polyrank.errors import RankError
@@ -28,10 +29,10 @@ def add(sum: Sum, f: Factor, weight: float) -> Sum:
     return Sum(tuple(append(sum.parts, stack([f], [weight]))), sum.total + weight)
 
 
-def add_all(sums: dict[str, Sum], factors: Factors, weight: float) -> None:
-    """`add` for every layer that the client adapts."""
+def add_all(sums: dict[str, Sum], factors: Factors, weight: Callable[[str], float]) -> None:
+    """`add` for every layer that the client adapts, with its weight for that layer."""
     for name, f in factors.items():
-        sums[name] = add(sums[name], f, weight)
+        sums[name] = add(sums[name], f, weight(name))
 
 
 def mean(sum: Sum) -> Factor:

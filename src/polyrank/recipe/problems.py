@@ -11,10 +11,17 @@ from pydantic_core import ErrorDetails
 
 from polyrank.errors import nearest
 from polyrank.recipe.places import Document, Keys, MistakeError, dotted, shown
+from polyrank.recipe.policies import POLICIES
 from polyrank.recipe.schema import Recipe
 from polyrank.recipe.values import SHARE
 
+RANKS = ("lora", "ranks")
 RANK = "a rank (a whole number, at least 1)"
+GIB = "a memory in GiB (a number above 0)"
+DEALT = {  # keys that take one value, a list or a mix: the words for one, and for all three
+    RANKS: (RANK, f"{RANK}, a list such as [4, 8] or a mix such as {{4: 60%, 8: 40%}}"),
+    (*RANKS, "gib"): (GIB, f"{GIB}, a list such as [0.5, 2] or a mix such as {{0.5: 60%, 2: 40%}}"),
+}
 KINDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -53,37 +60,46 @@ def first(found: Iterable[Mistake], document: Document) -> MistakeError:
 
 
 def _mistake(details: ErrorDetails, loc: tuple[int | str, ...]) -> Mistake:
-    keys = tuple(map(str, loc))
+    path = tuple(map(str, loc))
+    key, inside = _split(path)
     if details["type"] == "conflict":
-        keys += tuple(details["ctx"]["key"].split("."))
-        return Mistake(keys, keys, details["ctx"]["problem"])
-    problem = _problem(details, keys)
-    if keys[:2] == ("lora", "ranks"):  # keys[2] is the form that was recognised, not a key
-        return Mistake((*keys[:2], *keys[3:4]), keys[:2], problem)
-    return Mistake(keys, keys[:2], problem)
+        key += tuple(details["ctx"]["key"].split("."))
+        return Mistake(key, key, details["ctx"]["problem"])
+    problem = _problem(details, path)
+    if key in DEALT:  # the first inside is the form that was recognised
+        inside = inside[1:2]
+    return Mistake((*key, *inside), key, problem)
 
 
-def _problem(details: ErrorDetails, keys: Keys) -> str:
+def _split(path: Keys) -> tuple[Keys, Keys]:
+    """(the key as it is written, the rest): the name of a policy is in pydantic's path alone."""
+    if path[:2] == RANKS and path[2:3] and path[2] in POLICIES:
+        return (*RANKS, *path[3:4]), path[4:]
+    return path[:2], path[2:]
+
+
+def _problem(details: ErrorDetails, path: Keys) -> str:
     kind, given, context = details["type"], details["input"], details.get("ctx", {})
     if kind in ("extra_forbidden", "invalid_key"):
-        return f"unknown key; {_nearest_key(keys)}"
+        return f"unknown key; {_nearest_key(path)}"
     if kind == "missing":
         return "is missing"
-    return f"{shown(given)} {_predicate(kind, given, context, keys)}"
+    return f"{shown(given)} {_predicate(kind, given, context, path)}"
 
 
-def _predicate(kind: str, given: Any, context: Mapping[str, Any], keys: Keys) -> str:
+def _predicate(kind: str, given: Any, context: Mapping[str, Any], path: Keys) -> str:
+    key, inside = _split(path)
     if kind == "value_error":
         return str(context["error"])
     if kind in ("too_short", "string_too_short"):
         return "is empty"
     if kind == "model_type":
-        return f"is not {_section(keys[0])}"
-    if keys[:2] == ("lora", "ranks"):
-        return f"is not {_rank_or_share(given, *keys[2:])}"
+        return f"is not {_section(path[0])}"
+    if key in DEALT:
+        return f"is not {_dealt(given, *DEALT[key], *inside)}"
     if kind == "string_type":
         return f"is not text{_in_quotes(given)}"
-    field = _field(keys)
+    field = _field(path)
     if kind == "literal_error":
         return f"is unknown; {nearest(str(given), get_args(field.annotation))}"
     bounds = {name: context[name] for name in BOUNDS if name in context}
@@ -92,12 +108,10 @@ def _predicate(kind: str, given: Any, context: Mapping[str, Any], keys: Keys) ->
     return f"is not {KINDS[kind]}{_limits(field)}" if kind in KINDS else f"is not valid ({kind})"
 
 
-def _rank_or_share(given: Any, form: str, *element: str) -> str:
+def _dealt(given: Any, one: str, all_forms: str, form: str = "", *element: str) -> str:
     if form == "mix" and element[-1] != "[key]":
         return SHARE
-    if element or isinstance(given, int | float):
-        return RANK
-    return f"{RANK}, a list such as [4, 8] or a mix such as {{4: 60%, 8: 40%}}"
+    return one if element or isinstance(given, int | float) else all_forms
 
 
 def _in_quotes(value: Any) -> str:
@@ -124,8 +138,15 @@ def _section(name: str) -> str:
     return f"a name or {keys}" if name in ("data", "algorithm") else keys
 
 
-def _field(keys: Keys) -> FieldInfo:
-    return dict(_sections())[keys[0]][keys[1]] if len(keys) > 1 else Recipe.model_fields[keys[0]]
+def _field(path: Keys) -> FieldInfo:
+    return _siblings(path)[_split(path)[0][-1]]
+
+
+def _siblings(path: Keys) -> Mapping[str, FieldInfo]:
+    """The keys that may stand beside the one at `path`."""
+    if len(_split(path)[0]) > 2:
+        return POLICIES[path[2]].model_fields
+    return dict(_sections()).get(path[0], {}) if len(path) > 1 else Recipe.model_fields
 
 
 def _sections() -> Iterator[tuple[str, Mapping[str, FieldInfo]]]:
@@ -136,7 +157,7 @@ def _sections() -> Iterator[tuple[str, Mapping[str, FieldInfo]]]:
 
 def _nearest_key(keys: Keys) -> str:
     """The hint for an unknown key: a sibling of nearly that name, else one from elsewhere."""
-    siblings = dict(_sections()).get(keys[0], {}) if len(keys) > 1 else Recipe.model_fields
+    siblings = _siblings(keys)
     if "." not in keys[-1] and difflib.get_close_matches(keys[-1], siblings, n=1, cutoff=0.75):
         return nearest(keys[-1], siblings)
     leaf = keys[-1].rpartition(".")[2]

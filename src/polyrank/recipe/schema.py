@@ -9,117 +9,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from polyrank.recipe.parts import Data, Lora, Part
+from polyrank.recipe.policies import Memory
 from polyrank.recipe.values import (
     File,
     FolderName,
-    Names,
-    Partition,
-    Ranks,
     Text,
+    Weighting,
     conflict,
+    one_memory_each,
     one_rank_each,
 )
 
-
-class Part(BaseModel):
-    """A frozen piece of a recipe; a key it does not know is an error."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        field_title_generator=lambda name, field: name,
-    )
-
-
-class Lora(Part):
-    """Which layers are adapted, at which ranks and scale."""
-
-    targets: Names = ("query", "value")
-    """Adapted layers, by name or by the end of their name ('attention.output.dense')."""
-    ranks: Ranks = 8
-    """One rank for all, a list with one rank per client, or a mix such as
-    {4: 60%, 16: 30%, 64: 10%}."""
-    scale: float | None = Field(None, gt=0)
-    """One scale s for the whole federation (alpha = s·r at each client). The default is 1.0,
-    unless alpha is given."""
-    alpha: float | None = Field(None, gt=0)
-    """PEFT's lora_alpha: each client's scale is alpha/r instead."""
-    rslora: bool = False
-    """With alpha: the scale is alpha/√r."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout before A."""
-    train_head: bool = True
-    """Train the classification head whole."""
-
-    @model_validator(mode="after")
-    def _one_scale(self) -> "Lora":
-        if self.alpha is not None and self.scale is not None:
-            raise conflict("scale", f"{self.scale:g} beside alpha {self.alpha:g}: keep one of them")
-        if self.rslora and self.alpha is None:
-            raise conflict("rslora", "true needs lora.alpha")
-        return self
-
-    def scale_at(self, rank: int) -> float:
-        """s_i of a client of this rank: α/r, α/√r, or the federation's s."""
-        if self.alpha is None:
-            return 1.0 if self.scale is None else self.scale
-        return self.alpha / (rank**0.5 if self.rslora else rank)
-
-
-class Data(Part):
-    """Labelled texts, and how they are spread over the clients."""
-
-    name: Text | None = None
-    """'docstrings' (the embedded data, and the default where no path is given) or a data set on
-    the Hugging Face hub."""
-    subset: Text | None = None
-    """The configuration of a hub data set."""
-    path: File | None = None
-    """A CSV/TSV/JSONL file (also .gz), or a folder that holds train* and test* files."""
-    test: File | None = None
-    """The held-out file, where `path` is one file."""
-    text: Text = "text"
-    """The column with the text."""
-    label: Text = "label"
-    """The column with the label."""
-    train_examples: int | None = Field(None, ge=1)
-    """Use at most this many, drawn by seed."""
-    test_examples: int | None = Field(None, ge=1)
-    """Evaluate on at most this many."""
-    held_out: float = Field(0.2, gt=0, lt=1)
-    """Share held out where the data has no test split."""
-    clients: int = Field(10, ge=1)
-    """Number of clients (ignored for key(...))."""
-    partition: Partition = "iid"
-    """iid, dirichlet(alpha), shards(n per client) or key(column)."""
-    max_length: int = Field(64, ge=2)
-    """Tokens kept of each text."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _embedded_by_default(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("name") is None and value.get("path") is None:
-            return value | {"name": "docstrings"}
-        return value
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "Data":
-        if self.name is not None and self.path is not None:
-            raise conflict("path", f"'{self.path}' beside name {self.name!r}: keep one of them")
-        if self.test is not None and self.path is None:
-            raise conflict("test", f"'{self.test}' needs data.path, the file to train on")
-        if self.subset is not None and self.name is None:
-            raise conflict("subset", f"{self.subset!r} needs data.name, a hub data set")
-        return self
-
-    @property
-    def partition_kind(self) -> tuple[str, str | None]:
-        """('dirichlet', '0.5'), ('key', 'speaker'), ('iid', None)…"""
-        kind, _, argument = self.partition.partition("(")
-        return kind, argument[:-1] or None
+__all__ = ["Aggregation", "Algorithm", "Data", "Evaluation", "Local", "Lora", "Output", "Recipe"]
 
 
 class Algorithm(BaseModel):
@@ -155,6 +57,8 @@ class Local(Part):
     """Weight decay of the optimizer."""
     momentum: float = Field(0.0, ge=0, lt=1)
     """Momentum of sgd."""
+    prox: float = Field(0.0, ge=0)
+    """Weight mu of the proximal term mu/2·‖θ − θ_start‖² (FedProx)."""
     clip: float | None = Field(1.0, gt=0)
     """Largest gradient norm; null is no limit."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -169,6 +73,26 @@ class Local(Part):
         return self
 
 
+class Aggregation(Part):
+    """How much each client counts, and how the server steps: options of every algorithm."""
+
+    weights: Weighting | None = None
+    """data, uniform, norm, fedhl(kappa), regularised(tau) or coherent(c). The default is the
+    algorithm's own, in most cases data."""
+    per_layer: bool = False
+    """Weigh each layer by its own truncation error instead of by their sum."""
+    optimizer: Literal["none", "momentum", "adam"] = "none"
+    """A server optimizer on the round's change of the factors, or of ΔW where that is kept."""
+    lr: float = Field(1.0, gt=0)
+    """Server learning rate, with an optimizer."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Decay of the first moment."""
+    beta2: float = Field(0.99, ge=0, lt=1)
+    """Decay of adam's second moment."""
+    eps: float = Field(1e-3, gt=0)
+    """What adam adds to the root of the second moment."""
+
+
 class Evaluation(Part):
     """When and on what the global model is measured."""
 
@@ -178,6 +102,11 @@ class Evaluation(Part):
     """Examples in a batch."""
     target: float | None = Field(None, gt=0, lt=1)
     """Accuracy for 'rounds to a target'."""
+    probe: int = Field(1, ge=0)
+    """Clients of the highest ranks whose accuracy is measured each round just before and just
+    after the aggregation."""
+    probe_examples: int = Field(128, ge=1)
+    """Measure them on the first of the held-out examples, so many."""
 
 
 class Output(Part):
@@ -198,6 +127,10 @@ class Recipe(Part):
     """Name of the run folder."""
     model: Text = "minilm"
     """'minilm' (embedded), or a Hugging Face model by name or local path."""
+    cache: Literal["off", "block", "first-token"] = "off"
+    """Compute frozen activations below the adapted layers once: up to the first adapted block, or
+    of the first token up to the last block's feed-forward part. The frozen part then runs without
+    dropout."""
     data: Annotated[Data, BeforeValidator(_by_name, json_schema_input_type=str | Data)] = Data()
     """Labelled texts and their spread over the clients; a name alone is data.name."""
     lora: Lora = Lora()
@@ -205,6 +138,7 @@ class Recipe(Part):
         Algorithm, BeforeValidator(_by_name, json_schema_input_type=str | Algorithm)
     ] = Algorithm(name="replicate")
     """The algorithm with its options; a name alone is the algorithm with its defaults."""
+    aggregation: Aggregation = Aggregation()
     rounds: int = Field(10, ge=1)
     """Rounds of federated training."""
     participation: float = Field(1.0, gt=0, le=1)
@@ -218,8 +152,10 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _one_rank_each(self) -> "Recipe":
         ranks, clients = self.lora.ranks, self.data.clients
-        if self.data.partition_kind[0] == "key" or not isinstance(ranks, tuple):
+        each = ranks.gib if isinstance(ranks, Memory) else ranks
+        keyed = self.data.partition_kind[0] == "key"
+        if keyed or not isinstance(each, tuple) or len(each) == clients:
             return self
-        if len(ranks) != clients:
-            raise conflict("lora.ranks", one_rank_each(len(ranks), clients))
-        return self
+        if isinstance(ranks, Memory):
+            raise conflict("lora.ranks.gib", one_memory_each(len(each), clients))
+        raise conflict("lora.ranks", one_rank_each(len(each), clients))

@@ -110,6 +110,16 @@ class LeftOut(TypedDict):
 
 
 @open_ended
+class Probe(TypedDict):
+    """A client's accuracy just before a round's aggregation, and just after it."""
+
+    id: str
+    rank: int
+    before: float | None
+    after: float | None
+
+
+@open_ended
 class Round(TypedDict):
     """A line per round; round 0 is the model before training. `unchanged`: all clients failed."""
 
@@ -120,6 +130,7 @@ class Round(TypedDict):
     test: Measured | None
     info: NotRequired[dict[str, Any]]
     spectrum: NotRequired[Spectrum | None]
+    probes: NotRequired[list[Probe]]
     seconds: float
     unchanged: NotRequired[bool]
 

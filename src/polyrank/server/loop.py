@@ -1,4 +1,4 @@
-"""Federated training, whole: sample, send, exchange, check, aggregate. No I/O and no engine."""
+"""Federated training, whole: sample, send, exchange, check, weigh, aggregate. No I/O, no engine."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,8 +10,12 @@ from torch import Tensor
 from polyrank.algorithm import Algorithm, Info, State
 from polyrank.lora.factor import Dense, Factors
 from polyrank.messages import Client, Download, Upload
+from polyrank.recipe.schema import Aggregation
+from polyrank.server.held import held
+from polyrank.server.optimizer import Moments, step
 from polyrank.server.sampling import sample
-from polyrank.wire.check import refusal
+from polyrank.server.weighing import Weighing, told, weighing
+from polyrank.wire.check import Terms, refusal, terms
 from polyrank.wire.pack import Size
 
 NOTHING = Size(0, 0, 0)
@@ -26,10 +30,13 @@ class Reply(NamedTuple):
     up: Size = NOTHING
     down: Size = NOTHING
     seconds: float = 0.0
+    before: float | None = None  # accuracy of its trained model, where the engine measured it
 
 
 # All that an engine is: (round, what to send to whom) -> replies, as they come.
 Exchange = Callable[[int, Iterable[tuple[Client, Download]]], Iterable[Reply]]
+# Ranks that change: (round just done, replies that count) -> new ranks by client.
+Promote = Callable[[int, Sequence[Reply]], Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +47,17 @@ class Federation:
         state: the algorithm's own.
         dense: the tensors trained whole, averaged by data weight under every algorithm.
         round: how many rounds are done.
-        seen: by client, the last fold that its base is known to hold.
+        seen: by client, the version of the last download that it is known to hold.
+        ranks: by client, its rank where that is no longer the one it began with.
+        moments: of the server optimizer.
     """
 
     state: State
     dense: Dense
     round: int = 0
     seen: Mapping[str, int] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    moments: Moments = field(default_factory=Moments)
 
 
 class Round(NamedTuple):
@@ -59,7 +70,20 @@ class Round(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What stays the same over all rounds."""
+    """What stays the same over all rounds.
+
+    Args:
+        algorithm: the four functions.
+        clients: everybody, at the ranks they begin with.
+        template: one factor per adapted layer, at the largest rank of all.
+        rounds: how many.
+        participation: share of the clients in each round.
+        seed: the recipe's.
+        aggregation: weights and server optimizer; `weights` is named, not None.
+        warmup: rounds at the beginning in which everybody takes part.
+        promote: new ranks after a round.
+        shared: whether the server knows all that a client holds (not of a personal algorithm).
+    """
 
     algorithm: Algorithm
     clients: Sequence[Client]
@@ -67,6 +91,10 @@ class Plan(NamedTuple):
     rounds: int
     participation: float
     seed: int
+    aggregation: Aggregation = Aggregation(weights="data")
+    warmup: int = 0
+    promote: Promote = lambda round, replies: {}
+    shared: bool = True
 
 
 def train(
@@ -78,25 +106,62 @@ def train(
     """Every round that is not done yet; `watch` hears of each reply (round, expected, reply)."""
     while federation.round < plan.rounds:
         number = federation.round + 1
-        chosen = [
-            replace(c, seen=federation.seen.get(c.id, 0))
-            for c in sample(plan.clients, plan.participation, plan.seed, number)
-        ]
-        intake = Intake(plan, federation, partial(watch, number, len(chosen)))
+        chosen = participants(plan, federation, number)
+        weigh = _weighing(plan, federation, chosen)
+        intake = Intake(plan, federation, weigh, partial(watch, number, len(chosen)))
         uploads = intake.accepted(exchange(number, ((c, intake.download(c)) for c in chosen)))
-        state, info = plan.algorithm.aggregate(federation.state, uploads)
-        federation = Federation(state, intake.mean(), number, {**federation.seen, **intake.seen})
+        state, own = plan.algorithm.aggregate(federation.state, uploads)
+        before = plan.algorithm.read(federation.state)
+        info = {**told(weigh, [r.upload for r in intake.kept if r.upload], before), **own}
+        federation = _moved_on(plan, federation, intake, state)
         yield Round(federation, info, intake.kept, intake.left_out)
 
 
-class Intake:
-    """One round's replies on their way to the algorithm: checked, counted, heads averaged."""
+def participants(plan: Plan, federation: Federation, number: int) -> list[Client]:
+    """Who takes part in a round, each at its present rank."""
+    share = 1.0 if number <= plan.warmup else plan.participation
+    chosen = sample(plan.clients, share, plan.seed, number)
+    return [present(federation, c) for c in chosen]
 
-    def __init__(self, plan: Plan, federation: Federation, watch: Callable[[Reply], None]) -> None:
-        self.plan, self.federation, self.watch = plan, federation, watch
+
+def present(federation: Federation, client: Client) -> Client:
+    """The client at its present rank, with what it is known to hold."""
+    rank = federation.ranks.get(client.id, client.rank)
+    return replace(client, rank=rank, seen=federation.seen.get(client.id, 0))
+
+
+def _weighing(plan: Plan, federation: Federation, chosen: Sequence[Client]) -> Weighing:
+    state, of = federation.state, plan.algorithm
+    known = chosen if plan.shared else ()
+    models = {c.id: held(of, state, c, plan.template) for c in known}
+    how = plan.aggregation
+    return weighing(str(how.weights), how.per_layer, chosen, models, of.read(state))
+
+
+def _moved_on(plan: Plan, old: Federation, intake: "Intake", state: State) -> Federation:
+    """The federation after a round: stepped by the server optimizer, with the new ranks."""
+    after, moments = (state, intake.mean()), old.moments
+    if intake.kept:
+        after, moments = step(plan.aggregation, (old.state, old.dense), after, moments)
+    new = plan.promote(old.round + 1, intake.kept)
+    begun = {c.id: c.rank for c in plan.clients}
+    changed = {id: r for id, r in new.items() if r != old.ranks.get(id, begun[id])}
+    # What a client keeps is of its old rank: with the new one it is sent everything.
+    seen = {**old.seen, **intake.seen, **dict.fromkeys(changed, 0)}
+    ranks = {**old.ranks, **changed}
+    return Federation(*after, old.round + 1, seen, ranks, moments)
+
+
+class Intake:
+    """One round's replies on their way to the algorithm: checked, weighed, heads averaged."""
+
+    def __init__(
+        self, plan: Plan, federation: Federation, weigh: Weighing, watch: Callable[[Reply], None]
+    ) -> None:
+        self.plan, self.federation, self.weigh, self.watch = plan, federation, weigh, watch
         self.kept: list[Reply] = []
         self.left_out: list[Reply] = []
-        self.versions: dict[str, int] = {}
+        self.terms: dict[str, Terms] = {}
         self.seen: dict[str, int] = {}
         self._sums: dict[str, Tensor] = {}
         self._examples = 0
@@ -104,17 +169,19 @@ class Intake:
     def download(self, client: Client) -> Download:
         """What this client starts from."""
         sent = self.plan.algorithm.send(self.federation.state, client)
-        self.versions[client.id] = sent.version
+        self.terms[client.id] = terms(sent, client, self.plan.template)
         return replace(sent, dense=self.federation.dense)
 
     def accepted(self, replies: Iterable[Reply]) -> Iterator[Upload]:
-        """The uploads that count; what is refused is named in `left_out`."""
+        """The uploads that count, weighed; what is refused is named in `left_out`."""
         for reply in replies:
             id, upload = reply.client.id, reply.upload
             reason = self._reason(reply)
             # A client that did not answer may hold anything: next time it starts from pretrained.
-            self.seen[id] = 0 if upload is None else self.versions[id]
-            light = upload and replace(upload, factors={}, dense={})
+            self.seen[id] = 0 if upload is None else self.terms[id].version
+            if upload is not None and reason is None:
+                upload = self.weigh(upload)
+            light = upload and replace(upload, factors={}, dense={}, slots={})
             told = reply._replace(upload=light, failure=reason)
             self.watch(told)
             if upload is None or reason is not None:
@@ -133,7 +200,7 @@ class Intake:
     def _reason(self, reply: Reply) -> str | None:
         if reply.upload is None:
             return reply.failure or "no upload"
-        return refusal(reply.upload, reply.client, self.plan.template, self.federation.dense)
+        return refusal(reply.upload, self.terms[reply.client.id], self.federation.dense)
 
     def _add(self, upload: Upload) -> None:
         self._examples += upload.examples

@@ -1,35 +1,66 @@
 """What a server refuses: an update that was not asked for, does not fit, or is not finite."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from polyrank.lora.algebra import norm
 from polyrank.lora.factor import Dense, Factor, Factors
-from polyrank.messages import Client, Upload
+from polyrank.messages import Client, Download, Sides, Upload
 
 
-def refusal(upload: Upload, client: Client, template: Factors, dense: Dense) -> str | None:
+class Terms(NamedTuple):
+    """What a client was asked for: all that its upload is checked against.
+
+    Args:
+        client: who was asked, with its rank.
+        version: of its private state after the download.
+        up: what of each factor is to come back.
+        ranks: by layer, the rank that was sent.
+        layers: one factor per adapted layer, for shapes and dtype.
+        fewer: whether the client may cut its rank.
+        select: slots over all layers that the client may choose; None where it may not.
+    """
+
+    client: Client
+    version: int
+    up: Sides
+    ranks: Mapping[str, int]
+    layers: Factors
+    fewer: bool
+    select: int | None
+
+
+def terms(sent: Download, client: Client, template: Factors) -> Terms:
+    """What the client must answer to this download."""
+    ranks = {n: sent.start[n].rank if n in sent.start else client.rank for n in template}
+    select = None if sent.select is None else sent.select * len(template)
+    return Terms(client, sent.version, sent.up, ranks, template, sent.prune is not None, select)
+
+
+def refusal(upload: Upload, asked: Terms, dense: Dense) -> str | None:
     """Why this upload must not touch the state; None if nothing is wrong with it.
 
     Args:
         upload: what arrived.
-        client: who was asked, with the rank it was asked to train.
-        template: one factor per adapted layer, for shapes and dtype.
+        asked: what was asked for.
         dense: the tensors trained whole, as they were sent.
     """
+    client = asked.client
     if (upload.client.id, upload.client.rank) != (client.id, client.rank):
         return f"answered as client {upload.client.id!r} of rank {upload.client.rank}"
     if upload.examples < 1:
         return f"claims {upload.examples} training examples"
-    if set(upload.factors) != set(template):
-        return f"layers differ: {_difference(upload.factors, template)}"
+    if reason := _wrong_layers(upload, asked):
+        return reason
     if set(upload.dense) != set(dense):
         return f"dense tensors differ: {_difference(upload.dense, dense)}"
     for name, f in upload.factors.items():
-        if reason := _misfit(f, template[name], client.rank):
+        slots = upload.slots.get(name)
+        if reason := _wrong_rank(f, name, slots, asked) or _misfit(f, name, asked):
             return f"{name}: {reason}"
     for name, t in upload.dense.items():
         if (t.shape, t.dtype) != (dense[name].shape, dense[name].dtype):
@@ -39,16 +70,38 @@ def refusal(upload: Upload, client: Client, template: Factors, dense: Dense) -> 
     return None
 
 
-def _misfit(f: Factor, like: Factor, rank: int) -> str | None:
-    if f.rank != rank:
-        return f"rank {f.rank}, not {rank}"
-    if f.shape != like.shape:
-        return f"shape {f.shape}, not {like.shape}"
+def _wrong_layers(upload: Upload, asked: Terms) -> str | None:
+    if asked.select is None:
+        if set(upload.factors) != set(asked.layers):
+            return f"layers differ: {_difference(upload.factors, asked.layers)}"
+        return "names slots that it was not asked to choose" if upload.slots else None
+    if not set(upload.factors) <= set(upload.slots) or not set(upload.slots) <= set(asked.layers):
+        return f"layers differ: {_difference(upload.factors, asked.layers)}"
+    count = sum(f.rank for f in upload.factors.values())
+    return f"sent {count} slots, not at most {asked.select}" if count > asked.select else None
+
+
+def _wrong_rank(f: Factor, name: str, slots: Collection[int] | None, asked: Terms) -> str | None:
+    most = asked.ranks[name]
+    if slots is not None:
+        good = len(slots) == f.rank == len(set(slots)) and all(0 <= j < most for j in slots)
+        return None if good else f"slots {sorted(slots)} do not fit rank {f.rank} of {most}"
+    if f.rank == most or (asked.fewer and 1 <= f.rank < most):
+        return None
+    return f"rank {f.rank}, not {most}"
+
+
+def _misfit(f: Factor, name: str, asked: Terms) -> str | None:
+    like = asked.layers[name]
+    out, width = like.shape
+    expected = {"ab": (out, width), "a": (0, width), "b": (out, 0), "core": (0, f.rank)}[asked.up]
+    if f.shape != expected:
+        return f"shape {f.shape}, not {expected}"
     if {f.a.dtype, f.b.dtype} != {like.a.dtype}:
         return f"dtype {f.a.dtype}, not {like.a.dtype}"
     if not (_finite(f.a) and _finite(f.b) and math.isfinite(f.scale)):
         return "holds NaN or infinity"
-    if not _finite(norm(f)):
+    if asked.up == "ab" and not _finite(norm(f)):
         return "its update overflows"
     return None
 

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from polyrank.errors import MessageError
 from polyrank.lora.factor import Dense, Factor, Factors
-from polyrank.messages import Client, Download, Upload
+from polyrank.messages import Client, Download, Prune, Upload
 
 # What reading facts and tensors of unexpected shapes can raise (RankError is a ValueError).
 MALFORMED = (KeyError, TypeError, AttributeError, IndexError, ValueError)
+
+
+_FACTS = ("fresh", "since", "version", "train", "send", "keep", "select")  # of a download
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,10 @@ def pack(message: Download | Upload) -> bytes:
             "since": message.since,
             "version": message.version,
             "train": message.train,
+            "send": message.send,
+            "keep": message.keep,
+            "prune": message.prune and [message.prune.keep, message.prune.penalty],
+            "select": message.select,
         }
     else:
         parts = {"factors": message.factors}
@@ -45,8 +52,11 @@ def pack(message: Download | Upload) -> bytes:
             "client": [message.client.id, message.client.rank, message.client.seen],
             "examples": message.examples,
             "metrics": dict(message.metrics),
+            "slots": {name: list(slots) for name, slots in message.slots.items()},
         }
     tensors, scales = _tensors(parts, message.dense)
+    if isinstance(message, Download):
+        tensors |= {f"core/{name}": t for name, t in message.core.items()}
     return save_exactly(tensors, {**facts, "scales": scales})
 
 
@@ -61,8 +71,10 @@ def unpack_download(data: bytes) -> Download:
         return Download(
             start=_factors("start", tensors, facts["scales"]),
             fold=_factors("fold", tensors, facts["scales"]),
-            dense=_dense(tensors),
-            **{key: facts[key] for key in ("fresh", "since", "version", "train")},
+            core=_plain("core", tensors),
+            dense=_plain("dense", tensors),
+            prune=None if facts["prune"] is None else Prune(*facts["prune"]),
+            **{key: facts[key] for key in _FACTS},
         )
     except MALFORMED as error:
         raise MessageError(f"not a well-formed download: {error!r}") from None
@@ -80,8 +92,9 @@ def unpack_upload(data: bytes) -> Upload:
             client=Client(*facts["client"]),
             factors=_factors("factors", tensors, facts["scales"]),
             examples=facts["examples"],
-            dense=_dense(tensors),
+            dense=_plain("dense", tensors),
             metrics=facts["metrics"],
+            slots={name: tuple(map(int, slots)) for name, slots in facts["slots"].items()},
         )
     except MALFORMED as error:
         raise MessageError(f"not a well-formed upload: {error!r}") from None
@@ -95,6 +108,8 @@ def size(message: Download | Upload, data: bytes) -> Size:
         else message.factors
     )
     factors = sum(_bytes(f.a) + _bytes(f.b) for f in both.values())
+    if isinstance(message, Download):
+        factors += sum(map(_bytes, message.core.values()))
     return Size(len(data), factors, sum(map(_bytes, message.dense.values())))
 
 
@@ -144,8 +159,9 @@ def _factors(part: str, tensors: Mapping[str, Tensor], scales: Mapping[str, floa
     }
 
 
-def _dense(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix("dense/"): t for key, t in tensors.items() if key.startswith("dense/")}
+def _plain(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found = {key: t for key, t in tensors.items() if key.startswith(f"{part}/")}
+    return {key.removeprefix(f"{part}/"): t for key, t in found.items()}
 
 
 def _bytes(t: Tensor) -> int:

@@ -1,0 +1,51 @@
+"""FedSA-LoRA: both sides are trained, A is averaged, and B never leaves its client.
+
+    A_g[j] = Σ_{i∈H_j} p_i A_i[j] / P_j        client i ends with s_i B_i A_g[:r_i], B_i its own
+
+Every client has a model of its own; what the server holds, and hands to a newcomer, is A with
+B = 0. The paper has equal ranks; the mean over a slot's holders H_j is this project's form for
+any.
+
+Guo et al., Selective Aggregation for Low-Rank Adaptation in Federated Learning, ICLR 2025,
+https://arxiv.org/abs/2410.01463
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from polyrank.algorithm import About, Algorithm, Info
+from polyrank.lora import sides, slots
+from polyrank.lora.algebra import half, truncate
+from polyrank.lora.factor import Factors
+from polyrank.messages import Client, Download, Upload
+
+ABOUT = About(
+    paper="Guo et al., ICLR 2025, arXiv 2410.01463",
+    up="r_i·n", down="r_i·n", server="R rows of A", mixed=True, exact=False, personal=True,
+)  # fmt: skip
+_OWN = 1  # the version of a client that has a B; it is its own, and never out of date
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    factors: Factors  # rank R; B is 0
+
+
+def build() -> Algorithm:
+    def init(template: Factors, seed: int) -> State:
+        return State(sides.drawn(template, seed))
+
+    def send(state: State, client: Client) -> Download:
+        start = {n: half(truncate(f, client.rank), "a") for n, f in state.factors.items()}
+        return Download(start=start, send="a", keep="b", since=client.seen, version=_OWN)
+
+    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
+        sums = sides.nothing(state.factors, "a")
+        for upload in uploads:
+            slots.add_all(sums, upload.factors, upload.counts)
+        return replace(state, factors=sides.averaged(state.factors, sums, "a")), {}
+
+    def read(state: State) -> Factors:
+        return state.factors
+
+    return Algorithm(init, send, aggregate, read)

@@ -1,0 +1,78 @@
+"""FLoRIST: add the round's updates exactly and keep the fewest slots that hold τ of the energy.
+
+    ΔW ← T_p(ΔW + Σ_i p_i s_i B_i A_i),    p = min{k : Σ_{j≤k} σ_j² ≥ τ·Σ_j σ_j²}
+
+One adapter of rank p goes to every client, whatever its own rank; τ = 1 is FLoRA at a bounded
+rank. Reconstructed: what a client does with an adapter that is wider than its rank. As under FLoRA
+it folds it into the pretrained base (the whole adapter each time, so that nobody misses anything)
+and trains fresh factors of its own rank, B = 0; τ is of the energy of all of ΔW, not of a round's.
+
+Ramesh & Dass, FLoRIST: Singular Value Thresholding for Efficient and Accurate Federated
+Fine-Tuning of Large Language Models, MLSys 2026, https://arxiv.org/abs/2506.09199
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from polyrank.algorithm import About, Algorithm, Info
+from polyrank.lora.algebra import recompress, stack, truncate
+from polyrank.lora.factor import Factor, Factors
+from polyrank.lora.sums import add_all, mean, nothing
+from polyrank.messages import Client, Download, Upload
+from polyrank.seeds import number
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+ABOUT = About(
+    paper="Ramesh & Dass, MLSys 2026, arXiv 2506.09199",
+    up="r_i(m+n)", down="p(m+n), p the rank that holds τ", server="ΔW at rank p",
+    mixed=True, exact=False,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    adapter: Factors  # ΔW at rank p; no rank at first
+    round: int
+    seed: int
+
+
+def build(tau: Share = 0.99) -> Algorithm:
+    """`tau` is the share of ΔW's energy that the adapter keeps; 1 keeps all."""
+
+    def init(template: Factors, seed: int) -> State:
+        return State({n: Factor(f.a[:0], f.b[:, :0]) for n, f in template.items()}, 0, seed)
+
+    def send(state: State, client: Client) -> Download:
+        fold = {name: f for name, f in state.adapter.items() if f.rank}
+        return Download(fresh=number(state.seed, "florist", state.round, client.id), fold=fold)
+
+    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
+        sums = {name: nothing() for name in state.adapter}
+        for upload in uploads:
+            add_all(sums, upload.factors, upload.counts)
+        moved = {
+            name: _thresholded(stack([state.adapter[name], mean(s)], [1.0, 1.0]), tau)
+            for name, s in sums.items()
+            if s.total > 0
+        }
+        adapter = {**state.adapter, **moved}
+        ranks = {name: f.rank for name, f in adapter.items()}
+        return State(adapter, state.round + 1, state.seed), {"ranks": ranks}
+
+    def read(state: State) -> Factors:
+        return state.adapter
+
+    return Algorithm(init, send, aggregate, read)
+
+
+def _thresholded(f: Factor, tau: float) -> Factor:
+    """The best approximation by the fewest slots that hold `tau` of the energy."""
+    best = recompress(f)
+    energy = best.b.double().square().sum(dim=0)  # σ_j², falling
+    # Summed from the smallest on: the energy that is lost is exact also where it is tiny.
+    lost = energy.flip(0).cumsum(0).flip(0)  # by cutting slot j and all after it
+    return truncate(best, int((lost > (1 - tau) * energy.sum()).sum()))

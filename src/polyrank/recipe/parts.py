@@ -1,0 +1,121 @@
+"""The model's and the data's part of a recipe: what is adapted, on which texts, by whom.
+
+The text below a field is its documentation: it is what the JSON schema carries and an editor
+shows.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from polyrank.recipe.policies import Ranks
+from polyrank.recipe.values import File, Names, Partition, Text, conflict
+
+
+class Part(BaseModel):
+    """A frozen piece of a recipe; a key it does not know is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        field_title_generator=lambda name, field: name,
+    )
+
+
+class Lora(Part):
+    """Which layers are adapted, at which ranks and scale."""
+
+    targets: Names = ("query", "value")
+    """Adapted layers, by name or by the end of their name ('attention.output.dense')."""
+    ranks: Ranks = 8
+    """One rank for all, a list with one rank per client, a mix such as
+    {4: 60%, 16: 30%, 64: 10%}, or a policy that finds the ranks: {policy: budget, mb: 12.5},
+    {policy: memory, gib: {0.5: 60%, 2: 40%}} or {policy: quality, low: 5, high: 20}."""
+    scale: float | None = Field(None, gt=0)
+    """One scale s for the whole federation (alpha = s·r at each client). The default is 1.0,
+    unless alpha is given."""
+    alpha: float | None = Field(None, gt=0)
+    """PEFT's lora_alpha: each client's scale is alpha/r instead."""
+    rslora: bool = False
+    """With alpha: the scale is alpha/√r."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout before A."""
+    train_head: bool = True
+    """Train the classification head whole."""
+
+    @model_validator(mode="after")
+    def _one_scale(self) -> "Lora":
+        if self.alpha is not None and self.scale is not None:
+            raise conflict("scale", f"{self.scale:g} beside alpha {self.alpha:g}: keep one of them")
+        if self.rslora and self.alpha is None:
+            raise conflict("rslora", "true needs lora.alpha")
+        return self
+
+    def scale_at(self, rank: int) -> float:
+        """s_i of a client of this rank: α/r, α/√r, or the federation's s."""
+        if self.alpha is None:
+            return 1.0 if self.scale is None else self.scale
+        return self.alpha / (rank**0.5 if self.rslora else rank)
+
+
+class Data(Part):
+    """Labelled texts, and how they are spread over the clients."""
+
+    name: Text | None = None
+    """'docstrings' (the embedded data, and the default where no path is given) or a data set on
+    the Hugging Face hub."""
+    subset: Text | None = None
+    """The configuration of a hub data set."""
+    path: File | None = None
+    """A CSV/TSV/JSONL file (also .gz), or a folder that holds train* and test* files."""
+    test: File | None = None
+    """The held-out file, where `path` is one file."""
+    text: Text = "text"
+    """The column with the text."""
+    label: Text = "label"
+    """The column with the label."""
+    train_examples: int | None = Field(None, ge=1)
+    """Use at most this many, drawn by seed."""
+    test_examples: int | None = Field(None, ge=1)
+    """Evaluate on at most this many."""
+    held_out: float = Field(0.2, gt=0, lt=1)
+    """Share held out where the data has no test split, and for evaluate_on: validation."""
+    evaluate_on: Literal["test", "validation"] = "test"
+    """What the server evaluates on. 'validation' is a share (held_out) of the training data, drawn
+    by seed and then not trained on: choose hyperparameters with it and leave the test set alone."""
+    validation: float = Field(0.0, ge=0, lt=1)
+    """Share of its own examples that each client keeps and never trains on: at least one, where it
+    has two or more."""
+    clients: int = Field(10, ge=1)
+    """Number of clients (ignored for key(...))."""
+    partition: Partition = "iid"
+    """iid, dirichlet(alpha), shards(n per client), key(column), or mixed(10%, 100, 0.3): a tenth of
+    the clients draw their class mix from Dirichlet(100), the others from Dirichlet(0.3)."""
+    max_length: int = Field(64, ge=2)
+    """Tokens kept of each text."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _embedded_by_default(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("name") is None and value.get("path") is None:
+            return value | {"name": "docstrings"}
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Data":
+        if self.name is not None and self.path is not None:
+            raise conflict("path", f"'{self.path}' beside name {self.name!r}: keep one of them")
+        if self.test is not None and self.path is None:
+            raise conflict("test", f"'{self.test}' needs data.path, the file to train on")
+        if self.subset is not None and self.name is None:
+            raise conflict("subset", f"{self.subset!r} needs data.name, a hub data set")
+        return self
+
+    @property
+    def partition_kind(self) -> tuple[str, str | None]:
+        """('dirichlet', '0.5'), ('key', 'speaker'), ('iid', None)…"""
+        kind, _, argument = self.partition.partition("(")
+        return kind, argument[:-1] or None

@@ -1,0 +1,35 @@
+"""What a client keeps for validation is its own, and is never trained on."""
+
+from collections import Counter
+
+import pytest
+
+from polyrank.experiment.setup import Setup, prepare
+from polyrank.recipe.load import load
+
+
+def prepared(recipe, *overrides) -> Setup:
+    """The setup of the tiny recipe, with other values."""
+    return prepare(load(recipe, overrides).recipe)
+
+
+@pytest.mark.parametrize("partition", ["dirichlet(1.0)", "mixed(25%, 100, 0.3)"])
+def test_each_client_keeps_a_share_of_its_own(recipe, partition):
+    usual = prepared(recipe, f"data.partition={partition}")
+    setup = prepared(recipe, f"data.partition={partition}", "data.validation=0.2")
+    assert not any(usual.validation.values())
+    assert list(setup.validation) == list(setup.parts) == list(usual.parts)
+    for id, held in usual.parts.items():
+        assert sorted([*setup.parts[id], *setup.validation[id]]) == held
+        assert len(setup.validation[id]) == (max(1, round(0.2 * len(held))) if held[1:] else 0)
+        trained = Counter(setup.corpus.train.labels[i] for i in setup.parts[id])
+        assert setup.histogram(id) == [trained[label] for label in range(3)]
+    assert prepared(recipe, f"data.partition={partition}", "data.validation=0.2").parts == (
+        setup.parts
+    )
+
+
+def test_the_server_can_evaluate_on_a_share_of_the_training_data(recipe):
+    setup = prepared(recipe, "data.evaluate_on=validation", "data.held_out=0.5")
+    assert (len(setup.train), len(setup.test)) == (45, 45)
+    assert sum(map(len, setup.parts.values())) == 45
