@@ -95,7 +95,7 @@ def compare(
     Args:
         source: a recipe's file, or a bundled one by name.
         algorithms: names separated by commas, each with recipe keys of its own after colons
-            if any: "zero-pad,fedhl:algorithm.weights=coherent".
+            if any: "zero-pad,fedhl:aggregation.weights=coherent".
         seeds: how many, counted from the recipe's seed.
         overrides: `key=value` for all of them.
         overwrite: replace a comparison of that name instead of refusing.

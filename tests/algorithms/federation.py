@@ -44,6 +44,11 @@ class Federation:
         download = self.algorithm.send(state, client)
         return begin(download, client, self.template, self.private.get(client.id))
 
+    def trains(self, state: State, client: Client, start: Factors) -> dict[str, int]:
+        """How many slots of each layer a client trains: all, or those that it may choose."""
+        select = self.algorithm.send(state, client).select
+        return {n: f.rank if select is None else min(select, f.rank) for n, f in start.items()}
+
     def model(self, state: State, client: Client) -> dict[str, Tensor]:
         """The dense update that a client holds before it trains."""
         download, start = self.algorithm.send(state, client), self.begin(state, client)

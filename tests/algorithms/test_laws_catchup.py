@@ -1,5 +1,7 @@
 """What catchup claims, against a dense float64 reference."""
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,7 +63,7 @@ def test_even_rank_one_ends_with_the_full_rank_model() -> None:
         idle = Factor(torch.ones(1, IN).double(), torch.zeros(OUT, 1).double())
         state, _ = algorithm.aggregate(state, [Upload(client, {"w": idle}, 1)])
     close(algorithm.read(state)["w"].delta, whole)
-    assert all(x > y for x, y in zip(apart, apart[1:], strict=False))
+    assert all(x > y for x, y in pairwise(apart))
     assert apart[-1] < 1e-10
 
 

@@ -142,13 +142,13 @@ def test_florist_that_keeps_all_is_flora(ranks: list[int]) -> None:
 
 
 def test_florist_that_keeps_all_keeps_what_is_tiny() -> None:
-    """A singular value of 10⁻⁵ holds 10⁻¹⁰ of the energy, less than a float's last digit."""
+    """A singular value of 10⁻⁹ holds 10⁻¹⁸ of the energy, less than a double's last digit."""
     algorithm = load("florist", tau=1.0)
-    b = torch.zeros(OUT, 2)
-    b[0, 0], b[1, 1] = 1.0, 1e-5
-    small = {"w": Factor(torch.eye(2, IN), b)}
-    like = {"w": Factor(torch.zeros(2, IN), torch.zeros(OUT, 2))}
-    state, _ = algorithm.aggregate(algorithm.init(like, 0), [Upload(Client("a", 2), small, 1)])
+    b = torch.zeros(OUT, 2, dtype=torch.float64)
+    b[0, 0], b[1, 1] = 1.0, 1e-9
+    small = {"w": Factor(torch.eye(2, IN, dtype=torch.float64), b)}
+    sent = [Upload(Client("a", 2), small, 1)]
+    state, _ = algorithm.aggregate(algorithm.init(template(2), 0), sent)
     assert algorithm.read(state)["w"].rank == 2
 
 

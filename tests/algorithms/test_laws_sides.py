@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyrank.algorithm import State
@@ -50,6 +50,7 @@ def mean_of_holders(sent: list[Upload], slot: int, side: str) -> torch.Tensor | 
     [("ffa-lora", "b", 0), ("rolora", "b", 0), ("rolora", "a", 1), ("fedsa-lora", "a", 0)],
 )
 @given(ranks=RANKS)
+@settings(deadline=None, max_examples=30)
 def test_one_side_becomes_the_mean_over_holders_and_the_other_stays(
     name: str, side: str, rounds: int, ranks: list[int]
 ) -> None:
@@ -69,6 +70,7 @@ def test_one_side_becomes_the_mean_over_holders_and_the_other_stays(
 
 
 @given(ranks=RANKS, width=st.integers(1, 40), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
 def test_ffa_clients_draw_the_leading_rows_of_one_a(
     ranks: list[int], width: int, seed: int
 ) -> None:
@@ -110,7 +112,8 @@ class Attendance:
 FATES = st.sampled_from(["heard", "refused", "failed", "away"])
 
 
-@given(st.lists(st.lists(FATES, min_size=3, max_size=3), max_size=7))
+@given(st.lists(st.lists(FATES, min_size=3, max_size=3), max_size=6))
+@settings(deadline=None, max_examples=40)
 def test_rolora_clients_start_from_the_servers_slots_whatever_they_missed(
     history: list[list[str]],
 ) -> None:
@@ -172,6 +175,7 @@ def test_fedsa_clients_keep_their_own_b_and_share_a() -> None:
             upload, model, private = fed.trained(state, client, seed=rng + i)
             down = fed.algorithm.send(state, client)
             assert all(f.shape[0] == 0 for f in (*down.start.values(), *upload.factors.values()))
+            assert (down.since, down.version) == (client.seen, 1)
             assert numbers(down) == client.rank * sum(i for _, i in SHAPES.values())
             ends[client.id] = {n: Factor(f.a, private[f"b/{n}"]) for n, f in upload.factors.items()}
             for n, f in ends[client.id].items():

@@ -82,8 +82,9 @@ def test_hetlora_sends_a_client_no_more_than_its_cut_left() -> None:
     assert algorithm.send(state, Client("c0", 6)).start["w"].rank == 4
     assert algorithm.send(state, Client("c1", 6)).start["w"].rank == 6
     state, _ = algorithm.aggregate(state, [whole])  # a round without it: not forgotten
+    assert algorithm.send(state, Client("c0", 6)).start["w"].rank == 4
     further = replace(uploads([3])[0], client=Client("c0", 6))
-    state, info = algorithm.aggregate(state, [further])
+    state, _ = algorithm.aggregate(state, [further])
     assert algorithm.send(state, Client("c0", 6)).start["w"].rank == 3
 
 

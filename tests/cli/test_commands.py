@@ -1,6 +1,7 @@
 """The command line: what it prints, what it writes, and one line for every mistake."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from polyrank.algorithms import about, names, summary
 from polyrank.cli import main
 from polyrank.version import __version__
 
@@ -72,10 +74,38 @@ def test_resume_finishes_what_a_run_left(recipe: Path, polyrank: Command) -> Non
     assert "accuracy" in out
 
 
-def test_algorithms_are_listed_with_what_crosses_the_wire(polyrank: Command) -> None:
+def test_algorithms_are_listed_in_a_hundred_columns(polyrank: Command) -> None:
     _, out, _ = polyrank("algorithms")
     for word in ("replicate", "2406.17477", "fedhl", "2505.18494", "S(m+n)", "equal", "mixed"):
         assert word in out
+    for name in names():
+        (line,) = [line for line in out.splitlines() if line.startswith(f"{name} ")]
+        assert ("mixed" in line, "exact" in line) == (about(name).mixed, about(name).exact)
+        assert about(name).weights in line
+        for word in (summary(name), about(name).up, about(name).down, about(name).server):
+            assert word in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert "MB" not in out
+
+
+def test_algorithms_for_a_recipe_say_what_its_clients_send(recipe: Path, polyrank: Command) -> None:
+    code, out, _ = polyrank("algorithms", recipe)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    lines = {line.split()[0]: line for line in out.splitlines() if line and line[0] != " "}
+    assert re.fullmatch(r"zero-pad .* [\d.]+–[\d.]+ +[\d.]+–[\d.]+", lines["zero-pad"])
+    assert lines["fedit"].endswith("needs equal ranks")
+    _, out, _ = polyrank("algorithms", recipe, "lora.ranks=2")
+    assert "needs equal ranks" not in out
+    assert re.search(r"^fedit .* [\d.]+ +[\d.]+$", out, re.MULTILINE)
+
+
+def test_a_recipe_that_algorithms_cannot_measure_is_one_line(
+    recipe: Path, polyrank: Command
+) -> None:
+    code, out, err = polyrank("algorithms", recipe, "lora.targets=[c_atn]")
+    assert (code, out) == (2, "")
+    assert "command line: lora.targets: no layer is called 'c_atn'" in err
 
 
 def test_recipe_prints_every_default_and_the_schema(polyrank: Command) -> None:

@@ -7,12 +7,12 @@ from polyrank.experiment.many import variants
 
 
 def test_names_may_carry_recipe_keys_of_their_own() -> None:
-    chosen = variants("zero-pad, fedit:lora.ranks=8,fedhl:algorithm.weights=data:local.lr=1e-3")
+    chosen = variants("zero-pad, fedit:lora.ranks=8,fedhl:aggregation.weights=data:local.lr=1e-3")
     assert [v.label for v in chosen] == [
-        "zero-pad", "fedit:lora.ranks=8", "fedhl:algorithm.weights=data:local.lr=1e-3",
+        "zero-pad", "fedit:lora.ranks=8", "fedhl:aggregation.weights=data:local.lr=1e-3",
     ]  # fmt: skip
     assert chosen[0].overrides == ("algorithm=zero-pad",)
-    assert chosen[2].overrides == ("algorithm=fedhl", "algorithm.weights=data", "local.lr=1e-3")
+    assert chosen[2].overrides == ("algorithm=fedhl", "aggregation.weights=data", "local.lr=1e-3")
 
 
 def test_a_comma_in_brackets_belongs_to_the_value() -> None:

@@ -63,6 +63,7 @@ def round_record(t, run, draw, peak=0.6):
         "clients": clients,
         "left_out": [],
         "test": {"loss": float(2.2 * (1.05 - accuracy)), "accuracy": float(accuracy)},
+        "probes": [_probe(clients[-1], accuracy, draw)] if t else [],
         "info": _info(clients) if run["label"].startswith("fedhl") and t else {},
         "spectrum": {
             "values": values.tolist(),
@@ -105,7 +106,17 @@ def _trained(client, t, run, draw):
 def _info(clients):
     weights = [c["weight"] for c in clients]
     return {
+        "weights": {c["id"]: c["weight"] for c in clients},
+        "dilution": [
+            sum(c["weight"] for c in clients if c["rank"] > j) / sum(weights)
+            for j in range(max(c["rank"] for c in clients))
+        ],
         "n_eff": sum(weights) ** 2 / sum(w * w for w in weights),
         "drift": 0.1 / len(clients),
         "truncation": {c["id"]: 1 / (1 + c["rank"]) for c in clients},
     }
+
+
+def _probe(client, accuracy, draw):
+    before = float(accuracy + draw.uniform(0.0, 0.2))
+    return {"id": client["id"], "rank": client["rank"], "before": before, "after": float(accuracy)}

@@ -40,11 +40,12 @@ def opened(folder, text):
 @pytest.mark.parametrize(
     ("runs", "figures"),
     [
-        ([run_records(label, seed) for label in ("fedhl", "flora") for seed in (0, 1)], 10),
-        ([hostile()], 8),
+        ([run_records(label, seed) for label in ("fedhl", "flora") for seed in (0, 1)], 13),
+        ([hostile()], 10),
         ([run_records(clients=1, rounds=0, finished=False)], 5),
+        ([run_records(f"fedhl-{i}", rounds=1) for i in range(18)], 13),
     ],
-    ids=["two-algorithms", "hostile-names", "before-training"],
+    ids=["two-algorithms", "hostile-names", "before-training", "eighteen-labels"],
 )
 def test_every_figure_is_drawn_and_the_console_is_silent(tmp_path, runs, figures):
     dom, console = opened(tmp_path, page(runs))
@@ -52,6 +53,20 @@ def test_every_figure_is_drawn_and_the_console_is_silent(tmp_path, runs, figures
     drawn = re.findall(r'class="plotly-graph-div js-plotly-plot"', dom)
     assert len(drawn) == len(re.findall(r'class="plotly-graph-div', dom)) == figures
     assert dom.count('class="main-svg"') >= figures
+
+
+def width(dom, id):
+    return float(re.search(rf'id="{id}".*?class="main-svg"[^>]* width="([0-9.]+)"', dom)[1])
+
+
+def test_a_figure_in_a_closed_part_fits_when_it_is_opened(tmp_path):
+    closed = page([run_records(f"fedhl-{i}", rounds=1) for i in range(6)])
+    press = "document.querySelectorAll('#weights details').forEach(d => { d.open = true; })"
+    later = f"<script>addEventListener('load', () => setTimeout(() => {press}, 500))</script>"
+    dom, console = opened(tmp_path, closed.replace("</body>", f"{later}</body>"))
+    assert console == []
+    assert dom.count('<details open=""><summary>Aggregation weight') == 1
+    assert width(dom, "plot-weights") == width(dom, "plot-shares")
 
 
 MISTAKES = {

@@ -1,6 +1,6 @@
 import pytest
 
-from polyrank.report import diagnostics, plots, spectra, traffic
+from polyrank.report import aggregation, diagnostics, plots, spectra, traffic
 from polyrank.report.clients import truncation, weight
 from polyrank.report.records import RunRecords
 from polyrank.report.statistics import grouped
@@ -80,12 +80,81 @@ def test_the_label_map_holds_every_example():
     assert list(heat.x) == ["0 (r 2)", "4 (r 2)", "1 (r 4)", "5 (r 4)", "2 (r 8)", "3 (r 16)"]
 
 
+def with_info(label, **info):
+    """A run whose every trained round reports this."""
+    run = run_records(label)
+    rounds = tuple({**r, "info": info if r["round"] else {}} for r in run.rounds)
+    return RunRecords(run.run, rounds, run.final)
+
+
+def with_probes(label, *sides):
+    """A run with one probed client, (before, after) in each round."""
+    run = run_records(label, rounds=len(sides))
+    probes = [[], *([{"id": "3", "rank": 16, "before": b, "after": a}] for b, a in sides)]
+    rounds = tuple({**r, "probes": p} for r, p in zip(run.rounds, probes, strict=True))
+    return RunRecords(run.run, rounds, run.final)
+
+
+def test_the_weight_of_a_slots_holders_is_a_mean_over_rounds_and_its_lines_are_drawn_once():
+    runs = [with_info(label, dilution=p) for label, p in
+            {"a": [1.0, 0.5], "b": [1.0, 0.5], "c": [1.0, 1.0, 0.25]}.items()]  # fmt: skip
+    figure = aggregation.shares(grouped(runs))
+    drawn = {t.name: list(t.y) for t in figure.data if t.xaxis == "x"}
+    assert drawn == {"a and b": [1.0, 0.5], "c": [1.0, 1.0, 0.25]}
+    assert figure.data[0].hovertext[0].endswith("and so b")
+    first = with_info("d", dilution=[1.0, 0.6])
+    rounds = (*first.rounds[:-1], {**first.rounds[-1], "info": {"dilution": [1.0]}})
+    shorter = aggregation.shares(grouped([RunRecords(first.run, rounds, first.final)]))
+    assert list(shorter.data[0].y) == [1.0, pytest.approx(0.4)]
+
+
+def test_a_collapse_is_negative_and_stands_in_the_map_in_points():
+    groups = grouped([with_probes("a", (0.9, 0.3), (0.9, 0.95)), with_probes("b", (0.5, 0.5))])
+    heat = aggregation.change(groups).data[0]
+    assert list(heat.y) == ["a", "b"]
+    assert list(heat.z[0]) == [pytest.approx(-60), pytest.approx(5)]
+    assert list(heat.z[1]) == [0.0, None]
+    scale = aggregation.change(groups).layout.coloraxis
+    assert (scale.cmin, scale.cmax) == (pytest.approx(-60), pytest.approx(60))
+    assert "−60.00 points" in heat.hovertext[0][0]
+
+
+def test_before_and_after_are_two_lines_in_a_panel_for_each_label():
+    groups = grouped([with_probes("a", (0.9, 0.3)), with_probes("b", (0.5, 0.6)), run_records()])
+    figure = aggregation.before_and_after(groups)
+    assert [a.text for a in figure.layout.annotations] == ["a", "b", "fedhl"]
+    assert [(t.name, t.y[0]) for t in figure.data[:4]] == [
+        ("just before", 90), ("just after", 30), ("just before", 50), ("just after", 60)
+    ]  # fmt: skip
+
+
+def test_eighteen_labels_differ_in_colour_or_dash_in_every_figure_of_lines():
+    groups = grouped([run_records(f"fedhl-{i}") for i in range(18)])
+    for figure in (plots.curves(groups), diagnostics.reported(groups), aggregation.shares(groups)):
+        looks = {(t.line.color, t.line.dash) for t in figure.data if t.name.startswith("fedhl")}
+        assert len(looks) == 18
+
+
 def test_weights_are_drawn_where_an_algorithm_reports_them(groups):
     drawn = diagnostics.by_client(groups, weight, "weight").data
     fedhl = next(heat for heat in drawn if "fedhl" in heat.hovertext[0][0])
     assert fedhl.z[0][0] == groups["fedhl"][0].rounds[1]["clients"][0]["weight"]
     assert len(drawn) == len(LABELS)
     assert diagnostics.by_client({"flora": groups["flora"]}, truncation, "E") is None
+
+
+def test_labels_with_the_same_weights_share_a_map_unless_their_ranks_differ():
+    runs = [RunRecords({**run_records().run, "label": label}, run_records().rounds)
+            for label in ("a", "b")]  # fmt: skip
+    figure = diagnostics.by_client(grouped(runs), weight, "weight")
+    assert [a.text for a in figure.layout.annotations] == ["a and b"]
+    clients = [{**c, "rank": 3} for c in runs[1].run["clients"]]
+    rounds = tuple(
+        {**r, "clients": [{**c, "rank": 3} for c in r["clients"]]} for r in runs[1].rounds
+    )
+    other = RunRecords({**runs[1].run, "clients": clients}, rounds)
+    figure = diagnostics.by_client(grouped([runs[0], other]), weight, "weight")
+    assert [a.text for a in figure.layout.annotations] == ["a", "b"]
 
 
 def test_reported_numbers_have_a_panel_each_with_the_participants_beside_n_eff(groups):
@@ -117,4 +186,5 @@ def test_nothing_to_show_is_no_figure():
     nothing = {"a": [RunRecords(run_records().run)]}
     drawn = (plots.curves, plots.by_rank, traffic.traffic, diagnostics.reported)
     spectral = (spectra.ranks_and_last_spectrum, spectra.spectra, spectra.layers)
-    assert [draw(nothing) for draw in (*drawn, *spectral)] == [None] * 7
+    steps = (aggregation.shares, aggregation.change, aggregation.before_and_after)
+    assert [draw(nothing) for draw in (*drawn, *spectral, *steps)] == [None] * 10

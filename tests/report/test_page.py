@@ -148,6 +148,25 @@ def test_a_promoted_client_shows_both_ranks():
     assert "2 → 20" in visible(page([RunRecords(run.run, rounds)]))
 
 
+def test_what_a_client_measured_on_its_validation_examples_is_shown():
+    run = run_records(clients=2, rounds=1)
+    assert "Validation" not in visible(page([run]))
+    told = {"start_val_accuracy": 0.25, "val_accuracy": 0.75}
+    last = run.rounds[1]
+    measured = [{**last["clients"][0], "metrics": told}, last["clients"][1]]
+    rounds = (run.rounds[0], {**last, "clients": measured})
+    text = visible(page([RunRecords(run.run, rounds, run.final)]))
+    assert "Validation" in text
+    assert "25.0 % → 75.0 %" in text
+
+
+def test_heat_maps_of_many_labels_wait_behind_a_click():
+    few, many = (page([run_records(f"fedhl-{i}") for i in range(n)]) for n in (4, 5))
+    heading = "<summary>Aggregation weight by client"
+    assert f'<details open="open">{heading}' in few
+    assert f"<details>{heading}" in many
+
+
 def test_recipes_that_differ_show_where():
     runs = [run_records("a"), run_records("b")]
     runs[1].run["recipe"]["data"]["partition"] = "iid"

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from polyrank.algorithm import About, Algorithm, Info
-from polyrank.errors import RankError
 from polyrank.lora import slots
+from polyrank.lora.equal import check_equal
 from polyrank.lora.factor import Factors
 from polyrank.lora.start import share
 from polyrank.messages import Client, Download, Upload
@@ -40,7 +40,7 @@ def build() -> Algorithm:
     def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
         sums = {name: slots.empty(f) for name, f in state.factors.items()}
         for upload in uploads:
-            _same_rank(state, upload)
+            check_equal("fedit", upload.client.id, upload.factors, state.factors)
             slots.add_all(sums, upload.factors, upload.counts)
         heard = {n: slots.by_holders(s, state.factors[n]) for n, s in sums.items()}
         return replace(state, factors=heard), {}
@@ -49,12 +49,3 @@ def build() -> Algorithm:
         return state.factors
 
     return Algorithm(init, send, aggregate, read)
-
-
-def _same_rank(state: State, upload: Upload) -> None:
-    for name, f in upload.factors.items():
-        if f.rank != state.factors[name].rank:
-            raise RankError(
-                f"fedit averages equal ranks only: client {upload.client.id!r} sent rank {f.rank} "
-                f"for {name}, the federation has {state.factors[name].rank}; use replicate"
-            )

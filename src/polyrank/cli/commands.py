@@ -55,7 +55,7 @@ def compare(
         str,
         typer.Option(
             help="Names, separated by commas; recipe keys for one of them follow it after colons: "
-            "zero-pad,fedit:lora.ranks=8,fedhl:algorithm.weights=coherent"
+            "zero-pad,fedit:lora.ranks=8,fedhl:aggregation.weights=coherent"
         ),
     ] = "zero-pad,replicate,fedhl",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds, counted from the recipe's.")] = 1,
@@ -113,11 +113,21 @@ def report(
 
 
 @app.command()
-def algorithms() -> None:
-    """List the algorithms: paper, ranks, what crosses the wire, options."""
-    from polyrank.cli.show import algorithms_table
+def algorithms(
+    source: Annotated[Optional[str], typer.Argument(metavar="[RECIPE]")] = None,  # noqa: UP045
+    overrides: Overrides = None,
+) -> None:
+    """List the algorithms; with a recipe, also the MB that its clients would send and get."""
+    from polyrank.cli.listing import listing
+    from polyrank.experiment import costs
 
-    out.print(algorithms_table())
+    measured = None
+    if source is not None:
+        loaded = _load(source, overrides)
+        with _located(loaded):
+            measured = costs.of_recipe(loaded.recipe)
+    for line in listing(measured):
+        out.print(line)
 
 
 @app.command(name="recipe")

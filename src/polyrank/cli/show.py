@@ -9,7 +9,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from polyrank import algorithms
 from polyrank.experiment.events import Began, Event, Replied, RoundDone
 from polyrank.report.records import MB, WAYS, RunRecords, sent
 from polyrank.report.statistics import Estimate, Row, summary
@@ -117,19 +116,3 @@ def _points(estimate: Estimate | None, sign: str = "-") -> str:
         return "–"
     half = "" if estimate.half is None else f" ± {100 * estimate.half:.1f}"
     return f"{100 * estimate.mean:{sign}.1f}{half}"
-
-
-def algorithms_table() -> Table:
-    """Every algorithm with its paper, its ranks, what crosses the wire and its options."""
-    table = Table(show_lines=True)
-    for column in ("name", "what it does", "paper", "ranks", "up / down per client and layer",
-                   "server keeps", "options"):  # fmt: skip
-        table.add_column(column)
-    for name in algorithms.names():
-        about = algorithms.about(name)
-        table.add_row(
-            name, algorithms.summary(name), about.paper, "mixed" if about.mixed else "equal",
-            f"{about.up} / {about.down}", about.server,
-            ", ".join(f"{k}={v}" for k, v in algorithms.options(name).items()) or "–",
-        )  # fmt: skip
-    return table

@@ -90,7 +90,8 @@ def fit(
     sent = _cores(bench) or {n: algebra.half(f, download.up) for n, f in trained.items()}
     metrics = {"loss": sum(losses) / len(losses), "steps": float(len(losses)), **begun, **ended}
     upload = Upload(client, sent, len(share.train), dense, metrics, slots or {})
-    return kept(download, base, trained), upload
+    healthy = all(t.isfinite().all() for f in trained.values() for t in (f.a, f.b))
+    return kept(download, base, trained) if healthy else before, upload
 
 
 def receive(

@@ -49,7 +49,7 @@ class Comparison:
 def variants(text: str) -> list[Variant]:
     """What `--algorithms` says: names, each with its own recipe keys after colons if any.
 
-    `zero-pad,fedit:lora.ranks=8,fedhl:algorithm.weights=coherent`; a comma in brackets is part
+    `zero-pad,fedit:lora.ranks=8,fedhl:aggregation.weights=coherent`; a comma in brackets is part
     of a value.
 
     Raises:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polyrank.lora.algebra import recompress, stack
-from polyrank.lora.factor import Factor, Factors, parameters
+from polyrank.lora.factor import Factor, Factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,9 @@ def grown(folds: Folds, new: Factors) -> Folds:
 def lacking(folds: Folds, seen: int) -> tuple[int, Factors]:
     """(since, fold): what makes the base of now from version `since`, which is `seen` or 0."""
     away = folds.version - seen
-    if away == 0:
-        return seen, {}
-    if away == 1:
-        return seen, folds.recent[-1]
-    missed = folds.recent[-away:]
-    if away > len(folds.recent) or _size(folds.merged) <= sum(map(_size, missed)):
+    if away > len(folds.recent):
         return 0, folds.merged
+    missed = folds.recent[len(folds.recent) - away :]
     layers = [name for name in folds.merged if any(name in m for m in missed)]
     return seen, {n: _stacked([m[n] for m in missed if n in m]) for n in layers}
 
@@ -64,7 +60,3 @@ def _recent(folds: tuple[Factors, ...]) -> tuple[Factors, ...]:
 
 def _stacked(factors: Sequence[Factor]) -> Factor:
     return stack(factors, [1.0] * len(factors))
-
-
-def _size(factors: Factors) -> int:
-    return sum(map(parameters, factors.values()))

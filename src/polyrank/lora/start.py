@@ -14,7 +14,9 @@ from polyrank.seeds import derive
 
 def rows(rank: int, width: int, seed: int, layer: str) -> Float[Tensor, "rank in"]:
     """The rows of A that (seed, layer) stands for; a smaller rank gets the leading ones."""
-    return torch.randn(rank, width, generator=derive(seed, "rows", layer)) / width**0.5
+    count = -(-rank * width // 16) * 16  # torch draws 16 at once: so that fewer are the first ones
+    drawn = torch.randn(count, generator=derive(seed, "rows", layer))
+    return drawn[: rank * width].view(rank, width) / width**0.5
 
 
 def fresh(like: Factor, rank: int, seed: int, layer: str) -> Factor:

@@ -23,6 +23,8 @@ def client_tables(groups: Groups) -> Html:
 
 
 def _clients(run: RunRecords) -> Html:
+    found = histories(run)
+    measured = any(_validation(client) for client in found)
     columns = [
         Column("Client", "key"),
         Column("Rank", "number", "5 → 20: the rank changed on the way"),
@@ -31,15 +33,26 @@ def _clients(run: RunRecords) -> Html:
         Column("Rounds", "number", "in which it took part"),
         Column("Accuracy", "number", "of the model it holds, on the whole test set"),
         Column("Own mix", "number", "the same, weighted by its own label mix"),
+        *([Column("Validation", "number", _VALIDATION)] if measured else []),
         Column("Mean weight", "number", "aggregation weight, mean over its rounds"),
         Column("MB up"),
         Column("MB down"),
     ]
     classes = run.run["classes"]
-    return table(columns, [_client_row(client, classes) for client in histories(run)])
+    return table(columns, [_client_row(client, classes, measured) for client in found])
 
 
-def _client_row(client: History, classes: Sequence[str]) -> list[Content]:
+_VALIDATION = "own examples that it does not train on, in its last round: before → after training"
+
+
+def _validation(client: History) -> str:
+    told = client.parts[-1].get("metrics", {}) if client.parts else {}
+    if "val_accuracy" not in told:
+        return ""
+    return f"{percent(told.get('start_val_accuracy'))} → {percent(told['val_accuracy'])}"
+
+
+def _client_row(client: History, classes: Sequence[str], measured: bool) -> list[Content]:
     held, end = client.held, client.end
     changed = held is not None and held["rank"] != client.rank
     return [
@@ -50,6 +63,7 @@ def _client_row(client: History, classes: Sequence[str]) -> list[Content]:
         str(len(client.parts)),
         percent(end["accuracy"] if end else None),
         percent(end["own_accuracy"] if end else None),
+        *([_validation(client) or NOTHING] if measured else []),
         f"{fmean(client.weights):.4f}" if client.weights else NOTHING,
         megabytes(sum(c["up"]["total"] for c in client.parts) / MB),
         megabytes(sum(c["down"]["total"] for c in client.parts) / MB),

@@ -1,11 +1,13 @@
 """What a run's records say of its clients: their ranks, weights and parts in the rounds."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polyrank.report.format import Holdings, Outcome, Round, Trained
 from polyrank.report.records import RunRecords
+
+OF_CLIENT = Callable[[Round, Trained], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def weight(record: Round, client: Trained) -> float | None:
 
 
 def truncation(record: Round, client: Trained) -> float | None:
-    """E_i: the share of the update's energy beyond the client's rank."""
+    """E_i: the share of each layer's update that the client does not hold, summed over layers."""
     found: float | None = record.get("info", {}).get("truncation", {}).get(client["id"])
     return found
 

@@ -1,11 +1,14 @@
 """The figures of what algorithms report: weights by client, N_eff and other numbers."""
 
 from collections.abc import Callable, Sequence
+from textwrap import fill
 from typing import Any
 
 from polyrank.report import figures
-from polyrank.report.clients import last_ranks
-from polyrank.report.format import Round, Trained
+from polyrank.report.aggregation import by_rank
+from polyrank.report.clients import OF_CLIENT, last_ranks, truncation
+from polyrank.report.format import Round
+from polyrank.report.labels import alike, together
 from polyrank.report.panels import Heat, Line, Panel
 from polyrank.report.plots import lines, plain
 from polyrank.report.records import RunRecords
@@ -13,31 +16,40 @@ from polyrank.report.statistics import Groups, counted, curve
 from polyrank.report.style import GREY
 from polyrank.report.words import number
 
-OF_CLIENT = Callable[[Round, Trained], float | None]
-
 
 def by_client(groups: Groups, value: OF_CLIENT, name: str) -> Any | None:
-    """A heat map of a client's value by round for each label that reports one (first seed)."""
-    maps = []
-    for label, runs in groups.items():
-        run = counted(runs)[0]
-        ranks = last_ranks(run)
-        rounds = [r for r in run.rounds if r["clients"]]
-        table = [{c["id"]: value(r, c) for c in r["clients"]} for r in rounds]
-        z = [[column.get(id) for column in table] for id in ranks]
-        if not any(v is not None for row in z for v in row):
-            continue
-        text = [
-            [
-                f"{label}\nclient {id}, rank {rank}, round {r['round']}\n{name} {number(v)}"
-                for r, v in zip(rounds, row, strict=True)
-            ]
-            for (id, rank), row in zip(ranks.items(), z, strict=True)
+    """A heat map of a client's value by round for the labels that report one (first seed).
+
+    Labels with the same values at the same ranks share a map.
+    """
+    found = {label: _table(counted(runs)[0], value) for label, runs in groups.items()}
+    found = {label: z for label, z in found.items() if any(v is not None for row in z for v in row)}
+    runs = {label: counted(groups[label])[0] for label in found}
+    same = alike({label: (*last_ranks(runs[label]).items(), z) for label, z in found.items()})
+    maps = [_heat(labels, runs[labels[0]], found[labels[0]], name) for labels in same]
+    return figures.heats(maps, min(_COLUMNS, len(maps)), name) if maps else None
+
+
+def _table(run: RunRecords, value: OF_CLIENT) -> tuple[tuple[float | None, ...], ...]:
+    """A row for each client, a column for each round in which somebody took part."""
+    by_round = [{c["id"]: value(r, c) for c in r["clients"]} for r in run.rounds if r["clients"]]
+    return tuple(tuple(column.get(id) for column in by_round) for id in last_ranks(run))
+
+
+def _heat(
+    labels: Sequence[str], run: RunRecords, z: Sequence[Sequence[float | None]], name: str
+) -> Heat:
+    ranks, who = last_ranks(run), fill(", ".join(labels), 60)
+    times = [str(r["round"]) for r in run.rounds if r["clients"]]
+    text = [
+        [
+            f"{who}\nclient {id}, rank {rank}, round {t}\n{name} {number(v)}"
+            for t, v in zip(times, row, strict=True)
         ]
-        names = [f"{id} (r {rank})" for id, rank in ranks.items()]
-        times = [str(r["round"]) for r in rounds]
-        maps.append(Heat(label, "round", "client (its rank)", times, names, z, text))
-    return figures.heats(maps, min(2, len(maps)), name) if maps else None
+        for (id, rank), row in zip(ranks.items(), z, strict=True)
+    ]
+    names = [f"{id} (r {rank})" for id, rank in ranks.items()]
+    return Heat(together(labels), "round", "client (its rank)", times, names, z, text)
 
 
 def reported(groups: Groups) -> Any | None:
@@ -50,12 +62,18 @@ def reported(groups: Groups) -> Any | None:
             drawn += [_participants(counted(next(iter(groups.values())))[0])]
         title, unit = _TITLES.get(key, (key, key))
         panels.append(Panel(title, "round", unit, drawn, from_zero=_positive(drawn)))
+    if (lacking := by_rank(groups, truncation, _LACKING, "E", merge=False)) is not None:
+        panels.append(lacking)
     return figures.lines(panels, min(2, len(panels)), height=280) if panels else None
 
 
+_COLUMNS = 3
+_LACKING = "E by rank: what a client lacks of the update"
 _TITLES = {
     "n_eff": ("Effective number of clients, N_eff = 1/Σp²", "N_eff"),
-    "drift": ("Distance of the mean start from the state, ‖Σ pᵢTᵢ − ΔW‖", "drift"),
+    "drift": ("Drift of the mean start, ‖Σ pᵢ(Mᵢ − ΔW)‖ / ‖ΔW‖", "drift"),
+    "stack": ("Rank of what everybody folds in", "rank"),
+    "residual": ("Rank of what everybody folds in beside the mean", "rank"),
     "bound": ("Truncation term of the convergence bound, Σ pᵢ²Eᵢ", "Σ pᵢ²Eᵢ"),
 }
 

@@ -22,12 +22,13 @@ CONFIG = {
     "displaylogo": False,
     "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
 }
+_FIT = "document.addEventListener('toggle', () => window.dispatchEvent(new Event('resize')), true);"
 MARGIN = {"l": 10, "r": 44, "t": 40, "b": 10}
 
 
 def script() -> Html:
-    """plotly.js, to be put into the page once."""
-    return Html(f"<script>{get_plotlyjs()}</script>")
+    """plotly.js, to be put into the page once; a figure in a closed part fits when it opens."""
+    return Html(f"<script>{get_plotlyjs()}\n{_FIT}</script>")
 
 
 def html(figure: Any, id: str) -> Html:
@@ -68,8 +69,13 @@ def lines(panels: Sequence[Panel], columns: int, height: int = 340, shared: bool
     return figure
 
 
-def heats(maps: Sequence[Heat], columns: int, unit: str, row: int = 18) -> Any:
-    """Heat maps on one colour scale; white is zero, grey is nothing to show."""
+def heats(
+    maps: Sequence[Heat], columns: int, unit: str, row: int = 18, signed: bool = False
+) -> Any:
+    """Heat maps on one colour scale; white is zero, grey is nothing to show.
+
+    With `signed`, values below zero are red, and few enough values stand in their cells.
+    """
     tallest = max(len(m.y) for m in maps)
     gap = 1 if max(tallest, *(len(m.x) for m in maps)) <= 40 else 0
     figure = _grid([m.title for m in maps], columns, min(max(row * tallest, 120), 460) + 110)
@@ -81,6 +87,7 @@ def heats(maps: Sequence[Heat], columns: int, unit: str, row: int = 18) -> Any:
             z=heat.z,
             hovertext=[[plain(t) for t in texts] for texts in heat.text],
             hoverinfo="text",
+            texttemplate="%{z:+.0f}" if signed and len(heat.x) <= 25 else None,
             coloraxis="coloraxis",
             xgap=gap,
             ygap=gap,
@@ -88,7 +95,11 @@ def heats(maps: Sequence[Heat], columns: int, unit: str, row: int = 18) -> Any:
         figure.add_trace(trace, **place)
         figure.update_xaxes(title_text=heat.x_title, type="category", showgrid=False, **place)
         figure.update_yaxes(
-            title_text=heat.y_title, type="category", autorange="reversed", showgrid=False, **place
+            title_text=heat.y_title if place["col"] == 1 else "",
+            type="category",
+            autorange="reversed",
+            showgrid=False,
+            **place,
         )
     bar = {
         "title": {"text": unit, "side": "right", "font": {"size": 13}},
@@ -98,7 +109,12 @@ def heats(maps: Sequence[Heat], columns: int, unit: str, row: int = 18) -> Any:
     figure.update_layout(
         margin_r=10,
         modebar_orientation="h",
-        coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": _most(maps), "colorbar": bar},
+        coloraxis={
+            "colorscale": "RdBu" if signed else "Blues",
+            "cmin": -_most(maps) if signed else 0,
+            "cmax": _most(maps),
+            "colorbar": bar,
+        },
         plot_bgcolor="#eceff1",
     )
     return figure
@@ -199,4 +215,6 @@ def _axes(figure: Any, panel: Panel, place: Mapping[str, int]) -> None:
 
 
 def _most(maps: Sequence[Heat]) -> float:
-    return max((v for m in maps for row in m.z for v in row if v is not None), default=0.0) or 1.0
+    return (
+        max((abs(v) for m in maps for row in m.z for v in row if v is not None), default=0.0) or 1.0
+    )

@@ -49,7 +49,10 @@ class Holdings(TypedDict):
 
 @open_ended
 class Trained(TypedDict):
-    """A client's part in one round; `weight` is its aggregation weight, `seconds` wall time."""
+    """A client's part in one round; `weight` is its aggregation weight, `seconds` wall time.
+
+    `metrics` is what it measured itself: loss and accuracy on its validation examples.
+    """
 
     id: str
     rank: int
@@ -57,6 +60,7 @@ class Trained(TypedDict):
     loss: float | None
     seconds: float
     weight: NotRequired[float | None]
+    metrics: NotRequired[dict[str, float | None]]
     up: Bytes
     down: Bytes
 

@@ -1,6 +1,7 @@
 """Words in a figure: escaped, because plotly reads HTML in them, and cut to fit."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from html import escape
 
 LONG = 26  # characters of a name that a legend or axis shows
@@ -20,3 +21,19 @@ def distinct(names: Sequence[str]) -> list[str]:
 def short(text: str, limit: int = LONG) -> str:
     """The beginning of a text, as `plain`."""
     return plain(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def alike(values: Mapping[str, Hashable]) -> list[list[str]]:
+    """Names in groups of one value each, in the order of each group's first name."""
+    groups: dict[Hashable, list[str]] = defaultdict(list)
+    for name, value in values.items():
+        groups[value].append(name)
+    return list(groups.values())
+
+
+def together(names: Sequence[str]) -> str:
+    """'fedhl', 'fedhl and flora', 'fedhl and 3 more'."""
+    first, *others = names
+    if not others:
+        return first
+    return f"{first} and {others[0] if len(others) == 1 else f'{len(others)} more'}"

@@ -6,7 +6,7 @@ A line counts once its newline is on disk: what follows the last newline was cut
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -141,9 +141,21 @@ def load(path: Path) -> RunRecords:
         StorageError: as for reading, or the file does not begin with a run record.
     """
     file = path / FILE if path.is_dir() else path
-    records = read(file)
+    return gathered(read(file), str(file))
+
+
+def gathered(records: Sequence[Record], where: str) -> RunRecords:
+    """The run that these records are of.
+
+    Args:
+        records: in their order.
+        where: they come from, for the error.
+
+    Raises:
+        StorageError: they do not begin with a run record.
+    """
     if not records or records[0]["kind"] != "run":
-        raise StorageError(f"{file} does not begin with a run record; give the folder of a run")
+        raise StorageError(f"{where} does not begin with a run record; give the folder of a run")
     rounds = tuple(r for r in records if r["kind"] == "round")
     finals = [r for r in records if r["kind"] == "final"]
     return RunRecords(records[0], rounds, finals[-1] if finals else None)

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from polyrank.report import diagnostics, figures, plots, spectra, tables, traffic
+from polyrank.report import aggregation, diagnostics, figures, plots, spectra, tables, traffic
 from polyrank.report.client_tables import client_tables
 from polyrank.report.clients import truncation, weight
 from polyrank.report.markup import Html, details, safe, tag
@@ -13,6 +13,7 @@ from polyrank.report.statistics import Groups, Row, counted
 from polyrank.report.words import ranges
 
 Section = tuple[str, str, list[Html]]
+FEW = 4  # labels of which every heat map is shown at once
 
 
 def summary(rows: Sequence[Row], target: float | None) -> Section:
@@ -89,16 +90,32 @@ def weights(groups: Groups) -> Section:
         if any("n_eff" in r.get("info", {}) for run in runs for r in run.rounds)
     }
     parts = [
+        *_figure(aggregation.shares, telling, "plot-shares"),
         *_figure(diagnostics.reported, groups, "plot-reported"),
-        *_titled(
-            "Aggregation weight by client (first seed)", _figure(weights, telling, "plot-weights")
-        ),
-        *_titled(
-            "E: share of the update that a client's rank cuts off (first seed)",
+        *_folded("Aggregation weight by client", _figure(weights, telling, "plot-weights"), groups),
+        *_folded(
+            "E: share of the update that a client does not hold, summed over layers",
             _figure(truncations, telling, "plot-truncation"),
+            groups,
         ),
     ]
     return "weights", "Weights and diagnostics", [*parts, *_warnings(groups)]
+
+
+def probes(groups: Groups) -> Section:
+    parts = [
+        *_figure(aggregation.change, groups, "plot-change"),
+        *_titled(
+            "Accuracy just before and just after",
+            _figure(aggregation.before_and_after, groups, "plot-probes"),
+        ),
+    ]
+    note = _note(
+        "The clients of the highest ranks, measured when they have trained, and again with what "
+        "the server makes of it: after − before, in points. Red: the aggregation undoes what they "
+        "learned."
+    )
+    return "probes", "Before and after aggregation", [note, *parts] if parts else []
 
 
 def left_out(groups: Groups) -> Section:
@@ -140,6 +157,11 @@ def _figure(draw: Callable[[Groups], Any | None], groups: Groups, id: str) -> li
     return [] if figure is None else [figures.html(figure, id)]
 
 
+def _folded(title: str, parts: list[Html], groups: Groups) -> list[Html]:
+    """Parts under a title that opens on a click; they are open where there are few labels."""
+    return [details(f"{title} (first seed)", *parts, open=len(groups) <= FEW)] if parts else []
+
+
 def _titled(title: str, parts: list[Html]) -> list[Html]:
     return [tag("h3", title), *parts] if parts else []
 
@@ -164,4 +186,4 @@ def _yaml(value: object) -> Html:
     return tag("pre", yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
-OF_GROUPS = (curves, clients, update, weights, left_out, recipes)
+OF_GROUPS = (curves, clients, probes, weights, update, left_out, recipes)

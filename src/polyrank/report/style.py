@@ -52,7 +52,7 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 10px;
   padding: 6px 12px; }
 .facts dt { color: var(--grey); font-size: 12px; }
 .facts dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
-.scroll { overflow: auto; max-height: 560px; border: 1px solid var(--line);
+.scroll { overflow: auto; max-height: 800px; border: 1px solid var(--line);
   border-radius: 8px; margin: 0 0 10px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px;
   font-variant-numeric: tabular-nums; }

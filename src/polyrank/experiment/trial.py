@@ -1,0 +1,39 @@
+"""A run in memory: no folder, no checkpoint, no report; for experiments of thousands of runs."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from polyrank.experiment import running
+from polyrank.experiment.setup import Setup
+from polyrank.recipe import Recipe
+from polyrank.report.format import RECORD
+from polyrank.report.records import RunRecords, gathered
+from polyrank.server.loop import train
+
+
+def trial(recipe: Recipe, label: str, setup: Setup) -> RunRecords:
+    """The records that `polyrank run` would write for this recipe.
+
+    Args:
+        recipe: what to do.
+        label: what the run is called in tables.
+        setup: model and data, prepared for it.
+
+    Raises:
+        PolyrankError: whatever is wrong with the recipe.
+    """
+    with tempfile.TemporaryDirectory() as private:
+        run = running.begin(recipe, setup, Path(private))
+        told, begun = [running.first(run, label)], time.monotonic()
+        told.append(running.untrained(run, 0.0))
+        started = begun
+        for done in train(run.plan, run.simulator.exchange, run.federation):
+            run.accept(done)
+            told.append(running.measured(run, done, time.monotonic() - started))
+            started = time.monotonic()
+        so_far = gathered([RECORD.validate_python(r) for r in told], label)
+        if so_far.test is None:
+            return so_far
+        last = running.final(run, so_far.test, time.monotonic() - begun)
+    return gathered([RECORD.validate_python(r) for r in (*told, last)], label)

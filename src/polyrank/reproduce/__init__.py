@@ -1,0 +1,1 @@
+"""Experiments that reproduce what papers, and this project, claim."""
