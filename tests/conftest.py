@@ -67,7 +67,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def recipe(tmp_path: Path, corpus: Path, gpt2_folder: Path) -> Path:
     """A recipe for four clients of ranks 1 to 8, three rounds, about a second."""
-    path = tmp_path / "tiny.yaml"
+    return tiny(tmp_path, corpus, gpt2_folder)
+
+
+def tiny(folder: Path, corpus: Path, gpt2_folder: Path) -> Path:
+    """That recipe, in a folder where its runs go too."""
+    path = folder / "tiny.yaml"
     path.write_text(
         yaml.safe_dump(
             {
@@ -83,7 +88,7 @@ def recipe(tmp_path: Path, corpus: Path, gpt2_folder: Path) -> Path:
                 "algorithm": "replicate",
                 "rounds": 3,
                 "local": {"steps": 2, "batch": 8, "lr": 0.02},
-                "output": {"dir": str(tmp_path / "runs")},
+                "output": {"dir": str(folder / "runs")},
             }
         )
     )

@@ -5,6 +5,8 @@ import re
 import resource
 import shutil
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from polyrank.lora import peft
 from polyrank.lora.factor import Factor
 from polyrank.recipe.load import dump
 from polyrank.report.records import load as load_records
+from tests.conftest import tiny
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -38,15 +41,50 @@ def equal_ranks(name: str) -> list[str]:
     return [] if about(name).mixed else ["lora.ranks=4"]
 
 
+@pytest.fixture(scope="session")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, corpus: Path, gpt2_folder: Path
+) -> Callable[[str], polyrank.Result]:
+    """A whole run of an algorithm on the tiny recipe, made once."""
+    folder = tmp_path_factory.mktemp("whole")
+    recipe = tiny(folder, corpus, gpt2_folder)
+
+    @cache
+    def run(name: str) -> polyrank.Result:
+        return polyrank.run(load(recipe, f"algorithm={name}", f"name={name}", *equal_ranks(name)))
+
+    return run
+
+
+Whole = Callable[[str], polyrank.Result]
+
+
 @pytest.mark.parametrize("name", names())
-def test_the_same_recipe_gives_the_same_bytes(name: str, recipe: Path) -> None:
-    made = [
-        polyrank.run(load(recipe, f"algorithm={name}", f"name={n}", *equal_ranks(name)))
-        for n in ("one", "two")
-    ]
-    assert bits(made[0].folder) == bits(made[1].folder)
-    other = load(recipe, f"algorithm={name}", "name=three", "seed=1", *equal_ranks(name))
-    assert bits(made[0].folder) != bits(polyrank.run(other).folder)
+def test_a_run_that_stops_goes_on_to_the_same_bytes(name: str, recipe: Path, whole: Whole) -> None:
+    """Stopped by an exception after the first round; killed for real in test_kill.py."""
+
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundDone) and event.record["round"] == 1:
+            raise KeyboardInterrupt
+
+    part = load(recipe, f"algorithm={name}", "name=part", *equal_ranks(name))
+    with pytest.raises(KeyboardInterrupt):
+        polyrank.run(part, watch=stop)
+    folder = part.output.dir / "part"
+    assert not (folder / "adapter").exists()
+    (resumed,) = polyrank.resume(folder)
+    assert bits(folder) == bits(whole(name).folder)
+    assert [r["round"] for r in resumed.records.rounds] == [0, 1, 2, 3]
+    assert resumed.accuracy == whole(name).accuracy
+
+
+def test_the_same_recipe_gives_the_same_bytes_and_another_seed_others(recipe: Path) -> None:
+    one, two, other = (
+        polyrank.run(load(recipe, f"name={n}", f"seed={seed}"))
+        for n, seed in (("one", 0), ("two", 0), ("three", 1))
+    )
+    assert bits(one.folder) == bits(two.folder)
+    assert bits(one.folder) != bits(other.folder)
 
 
 def priced(formula: str, rank: int, ranks: list[int]) -> int | None:
@@ -61,10 +99,9 @@ def priced(formula: str, rank: int, ranks: list[int]) -> int | None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_bytes_are_those_of_the_formulas(name: str, recipe: Path) -> None:
+def test_bytes_are_those_of_the_formulas(name: str, whole: Whole) -> None:
     """What each file says of itself is what goes over the wire, from the second round on."""
-    result = polyrank.run(load(recipe, f"algorithm={name}", *equal_ranks(name)))
-    records = result.records
+    records = whole(name).records
     ranks = [c["rank"] for c in records.run["clients"]]
     for record in records.rounds[2:]:
         for client in record["clients"]:
@@ -83,26 +120,6 @@ def test_most_formulas_can_be_checked() -> None:
     assert sum(priced(f, 2, [2]) is not None for f in formulas) > 0.7 * len(formulas)
 
 
-@pytest.mark.parametrize("name", names())
-def test_a_run_that_stops_goes_on_to_the_same_bytes(name: str, recipe: Path) -> None:
-    """Stopped by an exception after the first round; killed for real in test_kill.py."""
-    whole = polyrank.run(load(recipe, f"algorithm={name}", "name=whole", *equal_ranks(name)))
-
-    def stop(event: Event) -> None:
-        if isinstance(event, RoundDone) and event.record["round"] == 1:
-            raise KeyboardInterrupt
-
-    part = load(recipe, f"algorithm={name}", "name=part", *equal_ranks(name))
-    with pytest.raises(KeyboardInterrupt):
-        polyrank.run(part, watch=stop)
-    folder = part.output.dir / "part"
-    assert not (folder / "adapter").exists()
-    (resumed,) = polyrank.resume(folder)
-    assert bits(folder) == bits(whole.folder)
-    assert [r["round"] for r in resumed.records.rounds] == [0, 1, 2, 3]
-    assert resumed.accuracy == whole.accuracy
-
-
 def test_a_complete_run_is_not_run_again(recipe: Path) -> None:
     result = polyrank.run(load(recipe))
     before = {p: p.stat().st_mtime_ns for p in result.folder.rglob("*")}
@@ -112,14 +129,14 @@ def test_a_complete_run_is_not_run_again(recipe: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own
 @pytest.mark.parametrize("name", names())
-def test_the_adapter_is_the_global_model_in_peft(name: str, recipe: Path) -> None:
+def test_the_adapter_is_the_global_model_in_peft(name: str, recipe: Path, whole: Whole) -> None:
     """PeftModel.from_pretrained on the exported folder scores what the last record says."""
     from peft import PeftModel
 
     if about(name).personal:
         pytest.skip("every client has a model of its own")
     made = load(recipe, f"algorithm={name}", *equal_ranks(name))
-    result = polyrank.run(made)
+    result = whole(name)
     setup = single.prepare(made)
     base = AutoModelForSequenceClassification.from_pretrained(made.model, num_labels=3)
     base.config.pad_token_id = 0

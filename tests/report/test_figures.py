@@ -1,7 +1,8 @@
 import pytest
 
-from polyrank.report import aggregation, diagnostics, plots, spectra, traffic
+from polyrank.report import aggregation, diagnostics, maps, plots, spectra, traffic
 from polyrank.report.clients import truncation, weight
+from polyrank.report.panels import Heat
 from polyrank.report.records import RunRecords
 from polyrank.report.statistics import grouped
 from polyrank.report.style import COLOURS, colour, dash, indices
@@ -188,3 +189,16 @@ def test_nothing_to_show_is_no_figure():
     spectral = (spectra.ranks_and_last_spectrum, spectra.spectra, spectra.layers)
     steps = (aggregation.shares, aggregation.change, aggregation.before_and_after)
     assert [draw(nothing) for draw in (*drawn, *spectral, *steps)] == [None] * 10
+
+
+def test_few_far_values_do_not_hide_the_others_in_a_map():
+    def limit(*values):
+        heat = Heat("", "", "", [str(i) for i in range(len(values))], ["y"], [values], [[""] * 20])
+        return maps.heats([heat], 1, "E").layout.coloraxis
+
+    even = limit(*[0.1 * i for i in range(20)])
+    assert (even.cmax, even.colorbar.title.text) == (pytest.approx(1.9), "E")
+    cut = limit(*[0.1 * i for i in range(19)], 50.0)
+    assert cut.cmax == pytest.approx(1.8)
+    assert cut.colorbar.title.text == "E (dark: more)"
+    assert limit(0.0, None).cmax == 1.0

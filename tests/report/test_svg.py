@@ -6,8 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from polyrank.report.axis import Axis, airy, spanning
 from polyrank.report.panels import Line, Panel
-from polyrank.report.svg import Axis, chart
+from polyrank.report.svg import chart
 from polyrank.report.toy_plots import by_round, by_traffic, drawn, rates
 from polyrank.reproduce.toy import Setting
 from polyrank.reproduce.toy_figures import convergence
@@ -26,6 +27,15 @@ def test_a_logarithmic_axis_puts_equal_ratios_equally_far_apart() -> None:
     assert [axis(v) for v in (0.1, 1.0, 10.0)] == pytest.approx([300.0, 200.0, 100.0])
     assert axis.ticks() == pytest.approx([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
     assert Axis(0.0, 10.0, 0.0, 100.0, log=False)(2.5) == 25.0
+
+
+def test_an_axis_spans_what_it_can_show_with_some_air() -> None:
+    axis = spanning([0.0, 1.0, 100.0, float("inf")], 0.0, 1.0, log=True)
+    assert (axis.low, axis.high) == (1.0, 100.0)
+    assert airy(axis)(1.0) == pytest.approx(0.05 / 1.05)
+    assert airy(replace(axis, log=False))(1.0) == pytest.approx(0.05 / 1.05)
+    one = spanning([3.0, 3.0], 0.0, 1.0, log=False)
+    assert one.ticks() == pytest.approx([2.0, 2.5, 3.0, 3.5, 4.0])
 
 
 def test_names_are_escaped_and_missing_values_are_left_out() -> None:

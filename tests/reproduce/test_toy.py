@@ -160,3 +160,9 @@ def test_convergence_is_plain_data() -> None:
     assert catchup["tried"][1] == {"lr": 1e3, "excess": None}
     assert len(catchup["excess"]) == len(catchup["down"]) == 4
     assert catchup["excess"][-1]["half"] > 0
+
+
+def test_a_method_that_diverges_has_no_values() -> None:
+    (row,) = convergence([Method("flexlora")], SMALL, 3, seeds=[0, 1], grid=[1e3])["rows"]
+    assert row["excess"] == row["gradient"] == [None] * 3
+    assert (row["slope"], row["lr"]) == (None, 1e3)

@@ -7,19 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from polyrank.algorithms import load as load_algorithm
 from polyrank.algorithms import names
 from polyrank.errors import StorageError
 from polyrank.server.checkpoint import Checkpoint, load, save
 from polyrank.server.loop import Federation
-from tests.algorithms.dense import template, uploads
+from tests.algorithms.federation import Federation as Trained
 
 
 def checkpoint(name: str, rounds: int = 3) -> Checkpoint:
-    algorithm = load_algorithm(name)
-    state = algorithm.init(template(4), 0)
-    for t in range(rounds):
-        state, _ = algorithm.aggregate(state, uploads([4, 4], seed=t))
+    state = Trained(name, {}, [4, 4]).later(rounds)
     head = {"classifier.weight": torch.randn(3, 5), "n/a": torch.zeros(0)}
     return Checkpoint(Federation(state, head, rounds, {"c 0": 2}), "abc", {"c 0": "name"})
 

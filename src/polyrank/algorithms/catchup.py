@@ -21,11 +21,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from polyrank.algorithm import About, Algorithm, Held, Info
-from polyrank.lora.algebra import half, leading, recompress, stack, truncate
+from polyrank.lora.algebra import half, leading, stack, truncate
 from polyrank.lora.factor import Factor, Factors
 from polyrank.lora.folds import Folds, grown, lacking, unfolded
 from polyrank.lora.start import share
 from polyrank.lora.sums import Sum, add_all, mean, nothing
+from polyrank.lora.threshold import thresholded
 from polyrank.messages import Client, Download, Upload
 from polyrank.seeds import number
 
@@ -45,9 +46,12 @@ class State:
 
 
 def build(
-    start: Literal["random", "leading"] = "random", down: Annotated[float, Field(gt=0)] = 1.0
+    start: Literal["random", "leading"] = "random",
+    down: Annotated[float, Field(gt=0)] = 1.0,
+    tau: Annotated[float, Field(gt=0, le=1)] = 1.0,
 ) -> Algorithm:
-    """Fresh rows of A are `random`, or ΔW's `leading` ones; pieces have `down`·r_i slots."""
+    """Fresh rows of A are `random`, or ΔW's `leading` ones; pieces have `down`·r_i slots; the
+    server keeps the share `tau` of ΔW's energy (below 1 it forgets what may be noise)."""
 
     def init(template: Factors, seed: int) -> State:
         return State(unfolded(template).merged, {}, 0, seed)
@@ -71,7 +75,7 @@ def build(
         for upload in uploads:
             ranks.add(upload.client.rank)
             add_all(sums, upload.factors, upload.counts)
-        delta = {n: _plus(f, sums[n]) for n, f in state.delta.items()}
+        delta = {n: _plus(f, sums[n], tau) for n, f in state.delta.items()}
         seeds = {r: number(state.seed, "piece", state.version, r) for r in sorted(ranks)}
         shadows = {
             str(r): _caught_up(shadow_of(state, r), delta, slots(r), s) for r, s in seeds.items()
@@ -105,6 +109,8 @@ def _caught_up(shadow: Folds, delta: Factors, slots: int, seed: int) -> Folds:
     return grown(shadow, {n: leading(f, slots, seed) for n, f in lacks.items()})
 
 
-def _plus(delta: Factor, change: Sum) -> Factor:
+def _plus(delta: Factor, change: Sum, tau: float) -> Factor:
     """ΔW + the weighted mean of the clients' updates, in SVD order."""
-    return recompress(stack([delta, mean(change)], [1.0, 1.0])) if change.total > 0 else delta
+    if change.total <= 0:
+        return delta
+    return thresholded(stack([delta, mean(change)], [1.0, 1.0]), tau)

@@ -18,9 +18,10 @@ from typing import Annotated
 from pydantic import Field
 
 from polyrank.algorithm import About, Algorithm, Info
-from polyrank.lora.algebra import recompress, stack, truncate
+from polyrank.lora.algebra import stack
 from polyrank.lora.factor import Factor, Factors
 from polyrank.lora.sums import add_all, mean, nothing
+from polyrank.lora.threshold import thresholded
 from polyrank.messages import Client, Download, Upload
 from polyrank.seeds import number
 
@@ -55,7 +56,7 @@ def build(tau: Share = 0.99) -> Algorithm:
         for upload in uploads:
             add_all(sums, upload.factors, upload.counts)
         moved = {
-            name: _thresholded(stack([state.adapter[name], mean(s)], [1.0, 1.0]), tau)
+            name: thresholded(stack([state.adapter[name], mean(s)], [1.0, 1.0]), tau)
             for name, s in sums.items()
             if s.total > 0
         }
@@ -67,12 +68,3 @@ def build(tau: Share = 0.99) -> Algorithm:
         return state.adapter
 
     return Algorithm(init, send, aggregate, read)
-
-
-def _thresholded(f: Factor, tau: float) -> Factor:
-    """The best approximation by the fewest slots that hold `tau` of the energy."""
-    best = recompress(f)
-    energy = best.b.double().square().sum(dim=0)  # σ_j², falling
-    # Summed from the smallest on: the energy that is lost is exact also where it is tiny.
-    lost = energy.flip(0).cumsum(0).flip(0)  # by cutting slot j and all after it
-    return truncate(best, int((lost > (1 - tau) * energy.sum()).sum()))

@@ -5,7 +5,14 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -67,6 +74,34 @@ class Screen:
 
     def say(self, line: str) -> None:
         self.console.print(line, soft_wrap=True)
+
+
+class Bar:
+    """A bar for work that is counted, while it is entered."""
+
+    def __init__(self, console: Console, label: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.progress = Progress(
+            *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console,
+            disable=not console.is_terminal,
+        )  # fmt: skip
+        self.task = self.progress.add_task(label, total=None)
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """So many are done, of so many."""
+        self.progress.update(self.task, completed=done, total=total)
 
 
 def round_line(record: Any) -> str:

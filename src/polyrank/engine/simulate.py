@@ -27,8 +27,9 @@ class Simulator:
         bench: the base model that they share.
         shares: by client, its own examples.
         recipe: what they do.
-        folder: where they keep private state.
+        folder: where they keep private state; None keeps it in memory.
         private: by client, the name of its private state in the folder.
+        memory: by client, its private state where there is no folder.
         probe: measures the model on the bench, just trained by this client in this round, where
             that is wanted; else None.
     """
@@ -36,8 +37,9 @@ class Simulator:
     bench: Workbench
     shares: Mapping[str, Share]
     recipe: Recipe
-    folder: Path
+    folder: Path | None
     private: dict[str, str] = field(default_factory=dict)
+    memory: dict[str, Private] = field(default_factory=dict)
     probe: Callable[[int, Client], float | None] = lambda round, client: None
 
     def exchange(self, round: int, sent: Iterable[tuple[Client, Download]]) -> Iterator[Reply]:
@@ -69,11 +71,15 @@ class Simulator:
         return fit(self.bench, self.shares[client.id], task, client, message)
 
     def _private(self, client: Client) -> Private:
+        if self.folder is None:
+            return self.memory.get(client.id, {})
         name = self.private.get(client.id)
         return store.get(self.folder, name) if name else {}
 
     def _keep(self, client: Client, private: Private) -> None:
-        if private:
+        if self.folder is None:
+            self.memory[client.id] = private
+        elif private:
             self.private[client.id] = store.put(self.folder, private)
         else:
             self.private.pop(client.id, None)

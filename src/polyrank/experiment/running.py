@@ -53,13 +53,13 @@ class Run:
         self.federation, self.latest = done.federation, [r.client for r in done.replies]
 
 
-def begin(recipe: Recipe, setup: Setup, private: Path) -> Run:
+def begin(recipe: Recipe, setup: Setup, private: Path | None) -> Run:
     """A run before its first round.
 
     Args:
         recipe: what is done.
         setup: model and data, prepared for it.
-        private: the folder for what clients keep.
+        private: the folder for what clients keep; None keeps it in memory.
 
     Raises:
         PolyrankError: nobody has data, or ranks that model or algorithm cannot have.
@@ -84,18 +84,26 @@ def untrained(run: Run, seconds: float) -> dict[str, object]:
     return facts.round_record(0, None, _evaluate(run), _spectrum(run), seconds)
 
 
-def measured(run: Run, done: Round, seconds: float) -> dict[str, object]:
-    """The record of a finished round that the run has accepted."""
+def measured(run: Run, done: Round, seconds: float, always: bool = True) -> dict[str, object]:
+    """The record of a finished round that the run has accepted.
+
+    Args:
+        run: after the round.
+        done: the round.
+        seconds: it took.
+        always: give the spectrum also of rounds after which nothing is evaluated.
+    """
     number, every = done.federation.round, run.recipe.evaluation.every
     due = number % every == 0 or number == run.recipe.rounds
     score = _evaluate(run) if due else None
     probes = [_after(run, r) for r in done.replies if r.before is not None]
-    return facts.round_record(number, done, score, _spectrum(run), seconds, probes)
+    shape = _spectrum(run) if due or always else None
+    return facts.round_record(number, done, score, shape, seconds, probes)
 
 
-def final(run: Run, last: Measured, seconds: float) -> dict[str, object]:
-    """The last record: what every client holds, and the global model (or the mean of them)."""
-    held = _held_by(run, run.plan.clients)
+def final(run: Run, last: Measured, seconds: float, clients: Sequence[Client]) -> dict[str, object]:
+    """The last record: what these clients hold, and the global model (or the mean of theirs)."""
+    held = _held_by(run, clients)
     if run.personal:
         mean = average(list(held.values()))
         last = {"loss": mean.loss, "accuracy": mean.accuracy}
@@ -152,7 +160,7 @@ def _held_by(run: Run, clients: Sequence[Client]) -> dict[Client, Score]:
     for begun in clients:
         client = present(run.federation, begun)
         download = _sent(run, client)
-        base = run.simulator.private.get(client.id, "")
+        base = run.simulator.private.get(client.id, client.id if run.simulator.memory else "")
         key = base + fingerprint(pack(replace(download, fresh=None)))
         if key not in scores:
             run.simulator.hold(client, download)

@@ -101,7 +101,7 @@ def _finish(run: Run, folder: Folder) -> None:
     past = records.load(folder.records)
     last = past.rounds[-1]["test"]
     if past.final is None and last is not None:
-        record = running.final(run, last, past.seconds)
+        record = running.final(run, last, past.seconds, run.plan.clients)
         with uninterrupted():
             records.append(folder.records, record)
     bench = run.setup.bench

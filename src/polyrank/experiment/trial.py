@@ -1,8 +1,6 @@
 """A run in memory: no folder, no checkpoint, no report; for experiments of thousands of runs."""
 
-import tempfile
 import time
-from pathlib import Path
 
 from polyrank.experiment import running
 from polyrank.experiment.setup import Setup
@@ -13,7 +11,8 @@ from polyrank.server.loop import train
 
 
 def trial(recipe: Recipe, label: str, setup: Setup) -> RunRecords:
-    """The records that `polyrank run` would write for this recipe.
+    """The records that `polyrank run` would write, but for the model that each client ends with
+    (of personal algorithms only) and spectra (after evaluated rounds only).
 
     Args:
         recipe: what to do.
@@ -23,17 +22,16 @@ def trial(recipe: Recipe, label: str, setup: Setup) -> RunRecords:
     Raises:
         PolyrankError: whatever is wrong with the recipe.
     """
-    with tempfile.TemporaryDirectory() as private:
-        run = running.begin(recipe, setup, Path(private))
-        told, begun = [running.first(run, label)], time.monotonic()
-        told.append(running.untrained(run, 0.0))
-        started = begun
-        for done in train(run.plan, run.simulator.exchange, run.federation):
-            run.accept(done)
-            told.append(running.measured(run, done, time.monotonic() - started))
-            started = time.monotonic()
-        so_far = gathered([RECORD.validate_python(r) for r in told], label)
-        if so_far.test is None:
-            return so_far
-        last = running.final(run, so_far.test, time.monotonic() - begun)
+    run = running.begin(recipe, setup, private=None)
+    told, begun = [running.first(run, label), running.untrained(run, 0.0)], time.monotonic()
+    started = begun
+    for done in train(run.plan, run.simulator.exchange, run.federation):
+        run.accept(done)
+        told.append(running.measured(run, done, time.monotonic() - started, always=False))
+        started = time.monotonic()
+    so_far = gathered([RECORD.validate_python(r) for r in told], label)
+    if so_far.test is None:
+        return so_far
+    clients = run.plan.clients if run.personal else ()
+    last = running.final(run, so_far.test, time.monotonic() - begun, clients)
     return gathered([RECORD.validate_python(r) for r in (*told, last)], label)

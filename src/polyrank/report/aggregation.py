@@ -11,7 +11,7 @@ from statistics import fmean
 from textwrap import fill
 from typing import Any
 
-from polyrank.report import figures
+from polyrank.report import figures, maps
 from polyrank.report.clients import OF_CLIENT, weight
 from polyrank.report.format import Round
 from polyrank.report.labels import alike, together
@@ -85,7 +85,7 @@ def change(groups: Groups) -> Any | None:
         z.append([100 * at[t].mean if t in at else None for t in rounds])
         text.append([f"{label}\nround {t}: {_in_points(at.get(t))}" for t in rounds])
     heat = Heat("", "round", "", [str(t) for t in rounds], list(found), z, text)
-    return figures.heats([heat], 1, "points", row=24, signed=True)
+    return maps.heats([heat], 1, "points", row=24, signed=True)
 
 
 def before_and_after(groups: Groups) -> Any | None:

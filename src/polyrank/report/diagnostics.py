@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from textwrap import fill
 from typing import Any
 
-from polyrank.report import figures
+from polyrank.report import figures, maps
 from polyrank.report.aggregation import by_rank
 from polyrank.report.clients import OF_CLIENT, last_ranks, truncation
 from polyrank.report.format import Round
@@ -26,8 +26,8 @@ def by_client(groups: Groups, value: OF_CLIENT, name: str) -> Any | None:
     found = {label: z for label, z in found.items() if any(v is not None for row in z for v in row)}
     runs = {label: counted(groups[label])[0] for label in found}
     same = alike({label: (*last_ranks(runs[label]).items(), z) for label, z in found.items()})
-    maps = [_heat(labels, runs[labels[0]], found[labels[0]], name) for labels in same]
-    return figures.heats(maps, min(_COLUMNS, len(maps)), name) if maps else None
+    drawn = [_heat(labels, runs[labels[0]], found[labels[0]], name) for labels in same]
+    return maps.heats(drawn, min(_COLUMNS, len(drawn)), name) if drawn else None
 
 
 def _table(run: RunRecords, value: OF_CLIENT) -> tuple[tuple[float | None, ...], ...]:

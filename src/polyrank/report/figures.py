@@ -1,4 +1,4 @@
-"""Panels of lines, bars and heat maps, drawn by plotly inside the page itself.
+"""Panels of lines and bars, drawn by plotly inside the page itself.
 
 Plotly reads HTML and templates in its texts, so every text is escaped and every hover is plain.
 """
@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from polyrank.report.labels import distinct, plain, short
 from polyrank.report.markup import Html, tag
-from polyrank.report.panels import Heat, Line, Panel
+from polyrank.report.panels import Line, Panel
 from polyrank.report.style import FONT, GREY, GRID, INK
 
 CONFIG = {
@@ -52,7 +52,7 @@ def sequence(n: int) -> list[str]:
 
 def lines(panels: Sequence[Panel], columns: int, height: int = 340, shared: bool = False) -> Any:
     """Panels side by side with one legend: a click on a name hides it in all of them."""
-    figure = _grid([p.title for p in panels], columns, height)
+    figure = grid([p.title for p in panels], columns, height)
     named: set[str] = set()
     for number, panel in enumerate(panels):
         place = {"row": number // columns + 1, "col": number % columns + 1}
@@ -69,62 +69,11 @@ def lines(panels: Sequence[Panel], columns: int, height: int = 340, shared: bool
     return figure
 
 
-def heats(
-    maps: Sequence[Heat], columns: int, unit: str, row: int = 18, signed: bool = False
-) -> Any:
-    """Heat maps on one colour scale; white is zero, grey is nothing to show.
-
-    With `signed`, values below zero are red, and few enough values stand in their cells.
-    """
-    tallest = max(len(m.y) for m in maps)
-    gap = 1 if max(tallest, *(len(m.x) for m in maps)) <= 40 else 0
-    figure = _grid([m.title for m in maps], columns, min(max(row * tallest, 120), 460) + 110)
-    for number, heat in enumerate(maps):
-        place = {"row": number // columns + 1, "col": number % columns + 1}
-        trace = go.Heatmap(
-            x=distinct(heat.x),
-            y=distinct(heat.y),
-            z=heat.z,
-            hovertext=[[plain(t) for t in texts] for texts in heat.text],
-            hoverinfo="text",
-            texttemplate="%{z:+.0f}" if signed and len(heat.x) <= 25 else None,
-            coloraxis="coloraxis",
-            xgap=gap,
-            ygap=gap,
-        )
-        figure.add_trace(trace, **place)
-        figure.update_xaxes(title_text=heat.x_title, type="category", showgrid=False, **place)
-        figure.update_yaxes(
-            title_text=heat.y_title if place["col"] == 1 else "",
-            type="category",
-            autorange="reversed",
-            showgrid=False,
-            **place,
-        )
-    bar = {
-        "title": {"text": unit, "side": "right", "font": {"size": 13}},
-        "thickness": 12,
-        "outlinewidth": 0,
-    }
-    figure.update_layout(
-        margin_r=10,
-        modebar_orientation="h",
-        coloraxis={
-            "colorscale": "RdBu" if signed else "Blues",
-            "cmin": -_most(maps) if signed else 0,
-            "cmax": _most(maps),
-            "colorbar": bar,
-        },
-        plot_bgcolor="#eceff1",
-    )
-    return figure
-
-
 def stacks(
     names: Sequence[str], parts: Mapping[str, tuple[str, Sequence[float]]], unit: str
 ) -> Any:
     """A stacked bar per name; `parts` maps a part's name to its colour and values."""
-    figure = _grid([""], 1, 90 + 30 * len(names))
+    figure = grid([""], 1, 90 + 30 * len(names))
     for part, (colour, values) in parts.items():
         text = [plain(f"{n}\n{part}: {v:,.3f} {unit}") for n, v in zip(names, values, strict=True)]
         bar = go.Bar(
@@ -143,7 +92,14 @@ def stacks(
     return figure
 
 
-def _grid(titles: Sequence[str], columns: int, height: int) -> Any:
+def grid(titles: Sequence[str], columns: int, height: int) -> Any:
+    """Empty panels with their titles, in the look of the page.
+
+    Args:
+        titles: one for each panel.
+        columns: panels side by side.
+        height: of a row of panels, in pixels.
+    """
     rows = ceil(len(titles) / columns)
     figure = make_subplots(
         rows=rows,
@@ -212,9 +168,3 @@ def _axes(figure: Any, panel: Panel, place: Mapping[str, int]) -> None:
         figure.update_yaxes(rangemode="tozero", **place)
     if panel.span:
         figure.update_yaxes(range=panel.span, **place)
-
-
-def _most(maps: Sequence[Heat]) -> float:
-    return (
-        max((abs(v) for m in maps for row in m.z for v in row if v is not None), default=0.0) or 1.0
-    )

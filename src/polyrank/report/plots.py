@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any, Literal
 
-from polyrank.report import figures
+from polyrank.report import figures, maps
 from polyrank.report.clients import last_ranks
 from polyrank.report.format import Round
 from polyrank.report.panels import Heat, Line, Panel
@@ -105,7 +105,7 @@ def labels_by_client(run: RunRecords) -> Any | None:
     ]
     names = [f"{id} (r {rank})" for id, rank in ranks.items()]
     heat = Heat("", "client (its rank)", "", names, classes, z, text)
-    return figures.heats([heat], 1, "examples")
+    return maps.heats([heat], 1, "examples")
 
 
 def _measured(metric: Metric) -> Callable[[Round], float | None]:

@@ -36,7 +36,7 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
     _parse(text, f"a new record for {path}")
     try:
         with path.open("a+b") as file:
-            _cut_broken_line(file.fileno())
+            cut_broken_line(file.fileno())
             file.write(text.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -193,7 +193,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cut_broken_line(file: int) -> None:
+def cut_broken_line(file: int) -> None:
+    """Cut what follows the last newline of an open file: a kill left it there."""
     size = os.fstat(file).st_size
     tail = os.pread(file, size, 0) if size and os.pread(file, 1, size - 1) != b"\n" else None
     if tail is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from polyrank.report import figures
+from polyrank.report import figures, maps
 from polyrank.report.format import Round, Spectrum
 from polyrank.report.panels import Heat, Line, Panel
 from polyrank.report.plots import lines, plain
@@ -91,7 +91,7 @@ def layers(groups: Groups) -> Any | None:
     ]
     along = "round" if len(found) == 1 else ""
     title = "Effective rank by layer" + ("" if along else " after the last round")
-    return figures.heats(
+    return maps.heats(
         [Heat(title, along, "", list(columns), _ends(names), z, text)], 1, "eff. rank"
     )
 

@@ -1,12 +1,8 @@
-"""A panel of lines as one static SVG file, for pages that run no script.
+"""A panel of lines as one static SVG file, for pages that run no script."""
 
-x ↦ left + width · (f(x) − f(x₀)) / (f(x₁) − f(x₀)),   f = log₁₀ on a logarithmic axis
-"""
+from collections.abc import Sequence
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
+from polyrank.report.axis import Axis, airy, spanning
 from polyrank.report.markup import Html, tag
 from polyrank.report.panels import Line, Panel
 from polyrank.report.style import FONT, GREY, GRID, INK
@@ -14,38 +10,6 @@ from polyrank.report.style import FONT, GREY, GRID, INK
 DASHES = {"solid": "", "dash": "7 4", "dot": "2 4"}
 LEFT, TOP, BOTTOM = 68.0, 44.0, 56.0  # px around the plot; names go to its right
 NAMES, ROW = 210.0, 18.0  # px: the column of names, and one of them
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """From values to pixels.
-
-    Args:
-        low: the value at `start`.
-        high: the value at `end`.
-        start: px.
-        end: px.
-        log: whether equal ratios are equally far apart.
-    """
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool
-
-    def __call__(self, value: float) -> float:
-        f: Callable[[float], float] = math.log10 if self.log else float
-        share = (f(value) - f(self.low)) / (f(self.high) - f(self.low))
-        return self.start + (self.end - self.start) * share
-
-    def shows(self, value: float | None) -> bool:
-        """Whether the value is there and within the axis."""
-        return value is not None and self.low <= value <= self.high
-
-    def ticks(self) -> list[float]:
-        """Round numbers within the axis: 1, 2, 5 of every decade, or equal steps."""
-        return _decades(self) if self.log else _steps(self)
 
 
 def chart(panel: Panel, width: float = 860.0, height: float = 480.0) -> str:
@@ -60,9 +24,10 @@ def chart(panel: Panel, width: float = 860.0, height: float = 480.0) -> str:
         ValueError: no line has a point that the axes can show.
     """
     height = max(height, TOP + BOTTOM + ROW * len(panel.lines))
-    x = _axis([v for line in panel.lines for v in line.x], LEFT, width - NAMES, panel.log_x)
+    x = spanning([v for line in panel.lines for v in line.x], LEFT, width - NAMES, panel.log_x)
     values = [v for line in panel.lines for v in line.y if v is not None]
-    y = _axis(panel.span or values, height - BOTTOM, TOP, panel.log_y)
+    y = spanning(panel.span or values, height - BOTTOM, TOP, panel.log_y)
+    y = y if panel.span else airy(y)
     drawn = [line for line in panel.lines if _points(line, x, y)]
     parts = [
         tag("title", panel.title),
@@ -78,31 +43,6 @@ def chart(panel: Panel, width: float = 860.0, height: float = 480.0) -> str:
         viewBox=f"0 0 {_px(width)} {_px(height)}", width=_px(width), height=_px(height),
     )  # fmt: skip
     return whole.text + "\n"
-
-
-def _axis(values: Sequence[float], start: float, end: float, log: bool) -> Axis:
-    known = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
-    if not known:
-        raise ValueError("no line has a point that the axes can show")
-    low, high = min(known), max(known)
-    if low == high:
-        low, high = (low / 2, high * 2) if log else (low - 1, high + 1)
-    return Axis(low, high, start, end, log)
-
-
-def _decades(axis: Axis) -> list[float]:
-    first, last = (math.floor(math.log10(v)) for v in (axis.low, axis.high))
-    each = (1, 2, 5) if last - first <= 3 else (1,)
-    found = [m * 10.0**k for k in range(first, last + 1) for m in each]
-    return [v for v in found if axis.shows(v)]
-
-
-def _steps(axis: Axis) -> list[float]:
-    rough = (axis.high - axis.low) / 6
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough)
-    first, last = math.ceil(axis.low / step), math.floor(axis.high / step)
-    return [k * step for k in range(first, last + 1)]
 
 
 def _points(line: Line, x: Axis, y: Axis) -> list[tuple[float, float]]:

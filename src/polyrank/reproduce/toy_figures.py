@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from polyrank.algorithms import about, names
-from polyrank.report.statistics import Estimate, estimate
+from polyrank.report.statistics import estimate
 from polyrank.reproduce.toy import Setting, excess, gradient, problem
 from polyrank.reproduce.toy_runs import Method, plan_of, ranks_of, steps
 
@@ -127,21 +127,21 @@ def _row(
         "lr": lr,
         "excess": _by_round([run.excess for run in runs]),
         "gradient": _by_round(least),
-        "slope": _told(estimate([slope(values) for values in least])),
-        "drift": _told(estimate(drifts)),
+        "slope": _told([slope(values) for values in least]),
+        "drift": _told(drifts),
         "down": runs[0].down[1:],
         "up": runs[0].up[1:],
     }
 
 
 def _by_round(runs: Sequence[Sequence[float]]) -> list[dict[str, float | None] | None]:
-    return [_told(estimate(values)) for values in zip(*runs, strict=True)]
+    return [_told(values) for values in zip(*runs, strict=True)]
 
 
-def _told(value: Estimate | None) -> dict[str, float | None] | None:
-    if value is None or not math.isfinite(value.mean):
-        return None
-    return {"mean": value.mean, "half": value.half}
+def _told(values: Sequence[float]) -> dict[str, float | None] | None:
+    """Mean and half of the 95 % interval; None where a run has diverged or has no value."""
+    value = estimate(values) if all(map(math.isfinite, values)) else None
+    return None if value is None else {"mean": value.mean, "half": value.half}
 
 
 def _finite(value: float) -> float | None:

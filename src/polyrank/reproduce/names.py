@@ -1,0 +1,15 @@
+"""The experiments by name."""
+
+from functools import partial
+
+from polyrank.reproduce import byun_lee, byun_lee_page, catchup, fedhl, fedhl_page, grid, toy_trials
+from polyrank.reproduce.experiment import Experiment
+
+EXPERIMENTS = {
+    "byun-lee": Experiment(
+        partial(grid.run, byun_lee.RECIPE), byun_lee.stages, byun_lee_page.section
+    ),
+    "fedhl": Experiment(partial(grid.run, fedhl.RECIPE), fedhl.stages, fedhl_page.section),
+    "toy": Experiment(toy_trials.run, toy_trials.stages, toy_trials.section),
+    "catchup": Experiment(partial(grid.run, catchup.RECIPE), catchup.stages, catchup.section),
+}
