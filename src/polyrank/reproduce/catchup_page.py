@@ -63,8 +63,10 @@ def _verdicts(found: Index, there: Sequence[str], seeds: Sequence[int]) -> Itera
 
 def download(found: Index, there: Sequence[str], seeds: Sequence[int]) -> str:
     """Is the download at most the share of FLoRA's that is claimed, in each cell?"""
-    share = [_sent(found, "mb_down", NAME, [c], seeds) / _sent(found, "mb_down", "flora", [c], seeds)
-             for c in there]  # fmt: skip
+    ours, theirs = (
+        [_sent(found, "mb_down", a, [cell], seeds) for cell in there] for a in (NAME, "flora")
+    )
+    share = [own / other for own, other in zip(ours, theirs, strict=True)]
     small = [c for c, s in zip(there, share, strict=True) if s <= SHARE]
     word = "holds" if len(small) == len(there) else "does not hold"
     where = "" if len(small) == len(there) else (
@@ -109,8 +111,8 @@ def traffic(found: Index, there: Sequence[str], seeds: Sequence[int]) -> str:
 def _compared(found: Index, there: Sequence[str], seeds: Sequence[int]) -> str:
     """A line per rival: the difference over all cells and in each, and what both send."""
     columns = [there, *([c] for c in there)]
-    lines = [["`catchup`, accuracy", *(said(tables.over_seeds(found, NAME, c, seeds))
-                                       for c in columns), *_megabytes(found, NAME, there, seeds)]]  # fmt: skip
+    own = [said(tables.over_seeds(found, NAME, c, seeds)) for c in columns]
+    lines = [["`catchup`, accuracy", *own, *_megabytes(found, NAME, there, seeds)]]
     for rival in RIVALS:
         gaps = [tables.paired(found, NAME, rival, c, seeds) for c in columns]
         told = [_difference(g) for g in gaps]
@@ -180,15 +182,11 @@ def _missing(every: Sequence[str], there: Sequence[str]) -> Iterator[str]:
         yield prose(f"Not run yet: {'; '.join(left)}.")
 
 
-def _megabytes(
-    found: Index, label: str, there: Sequence[str], seeds: Sequence[int]
-) -> list[str]:
+def _megabytes(found: Index, label: str, there: Sequence[str], seeds: Sequence[int]) -> list[str]:
     return [megabytes(_sent(found, key, label, there, seeds)) for key in ("mb_up", "mb_down")]
 
 
-def _sent(
-    found: Index, key: str, label: str, there: Sequence[str], seeds: Sequence[int]
-) -> float:
+def _sent(found: Index, key: str, label: str, there: Sequence[str], seeds: Sequence[int]) -> float:
     return tables.mean_of(found, key, label, there, seeds)
 
 

@@ -122,7 +122,7 @@ def verdict(mix: str, gaps: dict[str, Estimate]) -> str:
     elif at["behind"] or len(enough) < len(at["ahead"]):
         word = "does not hold"
     else:
-        word = "is a tie with some"
+        word = "is a tie with some" if enough else "is a tie with all"
     told = {"ahead of": at["ahead"], "a tie with": at["tie"], "behind": at["behind"]}
     where = [f"{words} {listed(code(names))}" for words, names in told.items() if names]
     return (

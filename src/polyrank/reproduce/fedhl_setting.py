@@ -5,7 +5,7 @@ from statistics import fmean
 
 from polyrank import algorithms
 from polyrank.recipe.load import load
-from polyrank.report.words import NOTHING, count, listed
+from polyrank.report.words import NOTHING, count, listed, percent
 from polyrank.reproduce import fedhl, tables
 from polyrank.reproduce.grid import Row
 from polyrank.reproduce.tables import bold, code, prose
@@ -17,8 +17,7 @@ def setting() -> Iterator[str]:
     local, equal = recipe.local, [a for a in algorithms.names() if not algorithms.about(a).mixed]
     mixes = [f"{mix} ranks are {ranks.strip('{}')}" for mix, (ranks, _) in fedhl.MIXES.items()]
     means = [f"{mean} ({mix})" for mix, (_, mean) in fedhl.MIXES.items()]
-    scales = [f"{name}: {keys[0].split('=')[1]} clients, {float(keys[1].split('=')[1]):.0%} of "
-              "them a round" for name, keys in fedhl.SCALES.items()]  # fmt: skip
+    scales = [_clients(name, *keys) for name, keys in fedhl.SCALES.items()]
     personal = [a for a in algorithms.names() if algorithms.about(a).personal]
     yield "    .venv/bin/polyrank reproduce fedhl"
     yield prose(
@@ -41,32 +40,40 @@ def setting() -> Iterator[str]:
 
 
 def rates(rows: Sequence[Row], labels: Sequence[str] | None = None) -> Iterator[str]:
-    """The grid of learning rates: a line per algorithm, the winner in bold."""
+    """The grid of learning rates: a line per algorithm, the winner in bold once all are tried."""
     shown = {(r["label"], r["cell"]): r["accuracy"] for r in rows if r["part"] == "grid"}
-    names = list(dict.fromkeys(cell.split(" lr ")[0] for _, cell in shown))
-    best, asked = fedhl.winners(rows), labels or algorithms.names()
-    lines = []
-    for label in (a for a in asked if a in best):
-        means = [_mean([shown.get((label, f"{n} lr {rate}")) for n in names])
-                 for rate in fedhl.RATES]  # fmt: skip
-        told = [NOTHING if m is None else f"{100 * m:.1f}" for m in means]
-        lines.append([f"`{label}`", *(bold(t, rate == best[label])
-                                      for t, rate in zip(told, fedhl.RATES, strict=True))])  # fmt: skip
-    if not lines:
+    if not shown:
         yield "Not run yet."
         return
-    edge = [a for a in asked if best.get(a) in (fedhl.RATES[0], fedhl.RATES[-1])]
+    sets = list(dict.fromkeys(cell.split(" lr ")[0] for _, cell in shown))
+    tried = {a: [_mean([shown.get((a, f"{name} lr {rate}")) for name in sets])
+                 for rate in fedhl.RATES] for a in labels or algorithms.names()}  # fmt: skip
+    best = {a: rate for a, rate in fedhl.winners(rows).items() if None not in tried.get(a, [None])}
+    edge = [a for a, rate in best.items() if rate in (fedhl.RATES[0], fedhl.RATES[-1])]
+    left = [a for a in tried if a not in best]
     yield prose(
         f"One grid for all, {fedhl.SCALES['silo'][0].split('=')[1]} clients with harsh ranks, on a "
-        f"validation split of the training data of {listed(names)} under seed {fedhl.TUNING}, "
-        f"which no other run has: accuracy in %, mean over the data sets, the winner in bold."
+        f"validation split of the training data of {listed(sets)} under seed {fedhl.TUNING}, "
+        "which no other run has: accuracy in %, mean over the data sets, the winner in bold."
         + (f" At the grid's edge, where a rate beyond might do better: {listed(code(edge))}."
            if edge else "")
-    )
-    yield tables.table(["algorithm", *fedhl.RATES], lines)
+        + (f" Not finished: {listed(code(left))}." if left else "")
+    )  # fmt: skip
+    yield tables.table(["algorithm", *fedhl.RATES], (_tried(a, m, best) for a, m in tried.items()))
+
+
+def _tried(label: str, means: Sequence[float | None], best: dict[str, str]) -> list[str]:
+    told = [NOTHING if m is None else f"{100 * m:.1f}" for m in means]
+    won = [rate == best.get(label) for rate in fedhl.RATES]
+    return [f"`{label}`", *map(bold, told, won)]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     """Of all the data sets, or nothing where one is missing."""
     known = [v for v in values if v is not None]
     return fmean(known) if len(known) == len(values) else None
+
+
+def _clients(scale: str, clients: str, participation: str) -> str:
+    number, share = (text.partition("=")[2] for text in (clients, participation))
+    return f"{scale}: {number} clients, {percent(float(share), 0)} of them a round"
