@@ -59,6 +59,7 @@ class Download:
         train: what is trained.
         send: what is uploaded, where that is not what is trained.
         keep: the sides that the client keeps for itself after training.
+        absorb: after the round the client's base holds what `start` was (not what it became).
         prune: self-pruning, if any.
         select: train only this many slots per layer on average, those that matter most to the
             client's data, and freeze the others; None trains all that was sent.
@@ -74,6 +75,7 @@ class Download:
     train: Sides = "ab"
     send: Sides | None = None
     keep: Kept = ""
+    absorb: bool = False
     prune: Prune | None = None
     select: int | None = None
 

@@ -2,10 +2,12 @@
 
 from itertools import pairwise
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polyrank.algorithm import Algorithm, State
 from polyrank.algorithms import load
 from polyrank.client.private import base_of, kept
 from polyrank.lora.factor import Factor
@@ -16,9 +18,33 @@ RANKS = st.lists(st.integers(1, 7), min_size=1, max_size=5)
 ZERO = torch.zeros(OUT, IN, dtype=torch.float64)
 
 
+def idle(algorithm: Algorithm, state: State, client: Client) -> Upload:
+    """What a client sends that changes nothing."""
+    start = algorithm.send(state, client).start
+    nothing = {
+        "w": Factor(torch.ones(client.rank, IN).double(), ZERO[:, :1].expand(OUT, client.rank))
+    }
+    return Upload(client, start or nothing, 1)
+
+
 @given(RANKS)
-def test_the_server_holds_the_exact_sum_of_all_rounds(ranks: list[int]) -> None:
+def test_the_server_holds_the_exact_sum_of_all_changes(ranks: list[int]) -> None:
+    """Each client's change is measured from the piece that it was sent to train."""
     algorithm = load("catchup")
+    state, expected = algorithm.init(template(7), 0), ZERO
+    for t in range(3):
+        sent = uploads(ranks, seed=t)
+        starts = [algorithm.send(state, u.client).start["w"].delta for u in sent]
+        state, _ = algorithm.aggregate(state, sent)
+        total = sum(u.examples for u in sent)
+        begun = sum(u.examples / total * s for u, s in zip(sent, starts, strict=True))
+        expected = expected + mean(sent) - begun
+        close(algorithm.read(state)["w"].delta, expected)
+
+
+@given(RANKS)
+def test_fresh_factors_are_added_as_they_are(ranks: list[int]) -> None:
+    algorithm = load("catchup", start="random")
     state, expected = algorithm.init(template(7), 0), ZERO
     for t in range(3):
         sent = uploads(ranks, seed=t)
@@ -27,25 +53,41 @@ def test_the_server_holds_the_exact_sum_of_all_rounds(ranks: list[int]) -> None:
         close(algorithm.read(state)["w"].delta, expected)
 
 
-@given(st.lists(st.booleans(), min_size=6, max_size=6), st.sampled_from([1, 2, 5]))
-def test_a_base_catches_up_by_the_best_piece_whenever_its_client_comes(
-    present: list[bool], rank: int
+@given(ranks=RANKS, weights=st.lists(st.floats(0.01, 9), min_size=5))
+def test_it_does_not_move_when_clients_change_nothing(
+    ranks: list[int], weights: list[float]
 ) -> None:
-    """The base holds V_g, written out densely, for a client that comes and goes."""
+    """Unbiased for any weights, also where the ranks are new to the server."""
     algorithm = load("catchup")
+    state, _ = algorithm.aggregate(algorithm.init(template(7), 0), uploads([7, 5]))
+    clients = [Client(f"c{i}", r) for i, r in enumerate(ranks)]
+    sent = [
+        Upload(c, algorithm.send(state, c).start, 1, weight=w)
+        for c, w in zip(clients, weights, strict=False)
+    ]
+    after, _ = algorithm.aggregate(state, sent)
+    close(algorithm.read(after)["w"].delta, algorithm.read(state)["w"].delta)
+
+
+@pytest.mark.parametrize("start", ["piece", "random"])
+@given(present=st.lists(st.booleans(), min_size=6, max_size=6), rank=st.sampled_from([1, 2, 5]))
+def test_a_client_holds_the_best_pieces_so_far_whenever_it_comes(
+    start: str, present: list[bool], rank: int
+) -> None:
+    """Base and start together are V_g + D_g, written out densely, for one that comes and goes."""
+    algorithm = load("catchup", start=start)
     state, shadow, private, seen = algorithm.init(template(5), 0), ZERO, {}, 0
     for t, here in enumerate(present):
         client = Client("c", rank, seen=seen)
         shadow = shadow + best(algorithm.read(state)["w"].delta - shadow, rank)
         if here:
             sent = algorithm.send(state, client)
-            base = base_of(sent, client, private)
-            close(base.get("w", ZERO), shadow)
-            private, seen = kept(sent, base, {}), sent.version
-            held = algorithm.held(state, client)
-            close(sum(f.delta for f in held["w"]), shadow)
-        one = uploads([rank], seed=t)[0]
-        state, _ = algorithm.aggregate(state, [one])
+            base = base_of(sent, client, private).get("w", ZERO)
+            close(base + sum(f.delta for f in sent.start.values()), shadow)
+            private, seen = kept(sent, base_of(sent, client, private), {}), sent.version
+            close(private.get("fold/w", ZERO), shadow)
+            close(sum(f.delta for f in algorithm.held(state, client)["w"]), shadow)
+        state, _ = algorithm.aggregate(state, [uploads([rank], seed=t)[0]])
 
 
 def test_even_rank_one_ends_with_the_full_rank_model() -> None:
@@ -57,34 +99,41 @@ def test_even_rank_one_ends_with_the_full_rank_model() -> None:
     apart = []
     for _ in range(IN):
         sent = algorithm.send(state, client)
-        base = base_of(sent, client, private)
-        apart.append(float((base["w"] - whole).norm()))
-        private, client = kept(sent, base, {}), Client("c", 1, seen=sent.version)
-        idle = Factor(torch.ones(1, IN).double(), torch.zeros(OUT, 1).double())
-        state, _ = algorithm.aggregate(state, [Upload(client, {"w": idle}, 1)])
+        private = kept(sent, base_of(sent, client, private), {})
+        apart.append(float((private["fold/w"] - whole).norm()))
+        client = Client("c", 1, seen=sent.version)
+        state, _ = algorithm.aggregate(state, [idle(algorithm, state, client)])
     close(algorithm.read(state)["w"].delta, whole)
     assert all(x > y for x, y in pairwise(apart))
     assert apart[-1] < 1e-10
 
 
-def test_a_round_costs_the_clients_rank_each_way() -> None:
-    algorithm = load("catchup")
+@pytest.mark.parametrize("start", ["piece", "random"])
+def test_a_round_costs_the_clients_rank_each_way(start: str) -> None:
+    algorithm = load("catchup", start=start)
     state = algorithm.init(template(4), 0)
-    assert not algorithm.send(state, Client("c", 2)).fold  # nothing to catch up with yet
     for t in range(3):
         state, _ = algorithm.aggregate(state, uploads([2, 4], seed=t))
         sent = algorithm.send(state, Client("c", 2, seen=t + 1))
-        assert (sent.fold["w"].rank, sent.since, sent.version) == (2, t + 1, t + 2)
-        assert not sent.start  # A comes from a seed and B is zero: neither is sent
+        travels = [*sent.start.values(), *sent.fold.values()]
+        assert [f.rank for f in travels] == [2]
+        assert (sent.since, sent.version) == (t + 1, t + 2)
 
 
-def test_the_size_of_a_piece_and_the_start_are_options() -> None:
-    state = load("catchup").init(template(4), 0)
-    twice = load("catchup", down=2.0)
-    after, _ = twice.aggregate(state, uploads([2, 4]))
-    assert twice.send(after, Client("c", 2, seen=1)).fold["w"].rank == 4
-    lead = load("catchup", start="leading")
-    after, _ = lead.aggregate(state, uploads([2, 4]))
-    rows = lead.send(after, Client("c", 2, seen=1)).start["w"]
-    assert rows.b.shape == (0, 2)
-    close(rows.a, lead.read(after)["w"].a[:2])
+def test_the_size_of_a_piece_beside_fresh_factors_is_an_option() -> None:
+    algorithm = load("catchup", start="random", down=2.0)
+    after, _ = algorithm.aggregate(algorithm.init(template(4), 0), uploads([2, 4]))
+    assert algorithm.send(after, Client("c", 2, seen=1)).fold["w"].rank == 4
+
+
+def test_energy_that_may_be_noise_is_forgotten_where_that_is_asked_for() -> None:
+    whole, cut = load("catchup"), load("catchup", tau=0.9)
+    first = whole.init(template(7), 0)
+    states = [a.aggregate(first, uploads([7, 6]))[0] for a in (whole, cut)]
+    ranks = [len(a.read(s)["w"].a) for a, s in zip((whole, cut), states, strict=True)]
+    assert ranks[1] < ranks[0]
+    energy = [
+        float(a.read(s)["w"].delta.square().sum())
+        for a, s in zip((whole, cut), states, strict=True)
+    ]
+    assert 0.9 * energy[0] <= energy[1] < energy[0]

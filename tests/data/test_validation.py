@@ -33,3 +33,12 @@ def test_the_server_can_evaluate_on_a_share_of_the_training_data(recipe):
     setup = prepared(recipe, "data.evaluate_on=validation", "data.held_out=0.5")
     assert (len(setup.train), len(setup.test)) == (45, 45)
     assert sum(map(len, setup.parts.values())) == 45
+
+
+def test_a_shared_validation_set_is_the_same_for_all_and_nobodys_own(recipe):
+    keys = ("data.validation=0.2", "data.validation_set=shared", "data.partition=dirichlet(0.5)")
+    setup = prepared(recipe, *keys)
+    (shared,) = {tuple(v) for v in setup.validation.values()}
+    assert len(shared) == 18
+    trained = [i for part in setup.parts.values() for i in part]
+    assert sorted([*trained, *shared]) == list(range(90))

@@ -150,11 +150,11 @@ def test_the_slope_of_a_power_law_is_its_power() -> None:
 
 
 def test_convergence_is_plain_data() -> None:
-    methods = [Method("catchup", {"start": "leading"}), Method("fedit")]
+    methods = [Method("catchup", {"start": "random"}), Method("fedit")]
     data = convergence(methods, SMALL, rounds=4, seeds=[0, 1], grid=[0.05, 1e3])
     assert json.loads(json.dumps(data))["rounds"] == 4
     catchup, fedit = data["rows"]
-    assert catchup["label"] == "catchup(start=leading)"
+    assert catchup["label"] == "catchup(start=random)"
     assert (catchup["equal_rank"], fedit["equal_rank"]) == (None, 3)
     assert catchup["lr"] == 0.05
     assert catchup["tried"][1] == {"lr": 1e3, "excess": None}

@@ -1,31 +1,35 @@
 """Catchup: every base catches up with the full-rank update, a rank-r_i piece a round.
 
-    D_g = T_g(ΔW_t − V_g)     V_g ← V_g + D_g     client i: base W0 + V_g, fresh LoRA of rank r_i
-    ΔW_{t+1} = ΔW_t + Σ_i p_i s_i B_i A_i
+    D_g = T_g(ΔW_t − V_g)     client i: base W0 + V_g, trains B_i A_i from D_g     V_g ← V_g + D_g
+    ΔW_{t+1} = ΔW_t + Σ_i p_i (s_i B_i A_i − D_g)
 
 The server keeps ΔW at full rank and, for each rank group g, a shadow V_g: what a client of that
-group holds in its base. Each round it sends the best rank-g piece of what the group lacks; the
-client folds it in, at no cost in memory or trainable parameters. What was left out stays in
+group holds in its base. Each round it sends the best rank-g piece of what the group lacks. The
+client trains that piece, so that its factors start in directions that matter, and its base absorbs
+the piece as it was sent, at no cost in memory or trainable parameters. What was left out stays in
 ΔW − V_g and is sent later (error feedback on the way down), so that even a client of rank 2 ends
 up with the full-rank model, and its gradients are not taken at a truncated point. A client that
-was away fetches the pieces it missed, or V_g whole where that is smaller.
+was away fetches the pieces it missed, or V_g whole where that is smaller. With `start=random` the
+piece is folded in first and fresh factors are trained (A random, B = 0), as under FLoRA.
 
-This project's own. Folding is from FLoRA (https://arxiv.org/abs/2409.05976), error feedback from
-Seide et al. 2014 and Karimireddy et al. (https://arxiv.org/abs/1901.09847).
+This project's own. Unbiased changes are from FedHL (https://arxiv.org/abs/2505.18494), folding from
+FLoRA (https://arxiv.org/abs/2409.05976), error feedback from Seide et al. 2014 and Karimireddy et
+al. (https://arxiv.org/abs/1901.09847).
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from polyrank.algorithm import About, Algorithm, Held, Info
-from polyrank.lora.algebra import half, leading, stack, truncate
+from polyrank.lora.algebra import leading, stack, truncate
 from polyrank.lora.factor import Factor, Factors
-from polyrank.lora.folds import Folds, grown, lacking, unfolded
+from polyrank.lora.folds import Folds, grown, lacking, total, unfolded
 from polyrank.lora.start import share
-from polyrank.lora.sums import Sum, add_all, mean, nothing
+from polyrank.lora.sums import Sum, add, nothing
 from polyrank.lora.threshold import thresholded
 from polyrank.messages import Client, Download, Upload
 from polyrank.seeds import number
@@ -38,47 +42,80 @@ ABOUT = About(
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """A rank group: V_g before this round's piece, and the piece D_g."""
+
+    base: Folds
+    piece: Factors
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     delta: Factors  # ΔW, slots by falling singular value
-    shadows: Mapping[str, Folds]  # by rank: V_g, of which the last piece is sent in this round
+    shadows: Mapping[str, Shadow]  # by rank
     version: int
     seed: int
 
 
+class Options(NamedTuple):
+    """What `build` was given."""
+
+    start: str
+    down: float
+    tau: float
+
+    def slots(self, rank: int) -> int:
+        """Of a piece for clients of this rank."""
+        return max(1, round(self.down * rank)) if self.start == "random" else rank
+
+
 def build(
-    start: Literal["random", "leading"] = "random",
+    start: Literal["piece", "random"] = "piece",
     down: Annotated[float, Field(gt=0)] = 1.0,
     tau: Annotated[float, Field(gt=0, le=1)] = 1.0,
 ) -> Algorithm:
-    """Fresh rows of A are `random`, or ΔW's `leading` ones; pieces have `down`·r_i slots; the
-    server keeps the share `tau` of ΔW's energy (below 1 it forgets what may be noise)."""
+    """Clients train the `piece` they are sent, or `random` fresh factors beside it (a piece then
+    has `down`·r_i slots); the server keeps the share `tau` of ΔW's energy (below 1 it forgets what
+    may be noise)."""
+    chosen = Options(start, down, tau)
 
     def init(template: Factors, seed: int) -> State:
         return State(unfolded(template).merged, {}, 0, seed)
 
     def send(state: State, client: Client) -> Download:
-        shadow = shadow_of(state, client.rank)
-        since, fold = lacking(shadow, client.seen)
+        shadow = _shadow(state, client.rank, chosen)
+        since, fold = lacking(shadow.base, client.seen)
         seed = number(state.seed, "catchup", state.version, client.id)
-        rows = share(state.delta, client.rank, seed) if start == "leading" else {}
+        begun = {}
+        if start == "piece":
+            begun = share(shadow.piece, client.rank, seed)
+        else:
+            fold = {n: total([*([fold[n]] if n in fold else []), f])
+                    for n, f in shadow.piece.items()}  # fmt: skip
         return Download(
-            start={n: half(f, "a") for n, f in rows.items()},
+            start=begun,
             fresh=seed,
             fold={n: f for n, f in fold.items() if f.rank},
             since=since,
-            version=shadow.version,
+            version=shadow.base.version + 1,
+            absorb=start == "piece",
         )
 
     def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = {name: nothing() for name in state.delta}
+        ends = {name: nothing() for name in state.delta}
+        starts: dict[str, dict[int, float]] = {n: defaultdict(float) for n in state.delta}
         ranks = {int(rank) for rank in state.shadows}
         for upload in uploads:
             ranks.add(upload.client.rank)
-            add_all(sums, upload.factors, upload.counts)
-        delta = {n: _plus(f, sums[n], tau) for n, f in state.delta.items()}
-        seeds = {r: number(state.seed, "piece", state.version, r) for r in sorted(ranks)}
+            for name, f in upload.factors.items():
+                ends[name] = add(ends[name], f, upload.counts(name))
+                starts[name][upload.client.rank] += upload.counts(name)
+        old = {r: _shadow(state, r, chosen) for r in sorted(ranks)}
+        taken = {r: s.piece if start == "piece" else {} for r, s in old.items()}
+        delta = {n: _plus(n, f, ends[n], (starts[n], taken), tau) for n, f in state.delta.items()}
         shadows = {
-            str(r): _caught_up(shadow_of(state, r), delta, slots(r), s) for r, s in seeds.items()
+            str(r): _next(s, delta, chosen.slots(r), number(state.seed, "piece", state.version, r))
+            for r, s in old.items()
         }
         return State(delta, shadows, state.version + 1, state.seed), {}
 
@@ -86,31 +123,38 @@ def build(
         return state.delta
 
     def held(state: State, client: Client) -> Held:
-        return {n: (f,) for n, f in shadow_of(state, client.rank).merged.items()}
-
-    def slots(rank: int) -> int:
-        return max(1, round(down * rank))
-
-    def shadow_of(state: State, rank: int) -> Folds:
-        return state.shadows.get(str(rank)) or _first(state, slots(rank))
+        shadow = _shadow(state, client.rank, chosen)
+        return {n: (f, shadow.piece[n]) for n, f in shadow.base.merged.items()}
 
     return Algorithm(init, send, aggregate, read, held)
 
 
-def _first(state: State, slots: int) -> Folds:
-    """What a group that never took part holds: its first piece of ΔW."""
-    piece = {n: truncate(f, slots) for n, f in state.delta.items()}
-    return grown(unfolded(state.delta, state.version), piece)
+def _shadow(state: State, rank: int, chosen: Options) -> Shadow:
+    """A group's shadow; one that never took part holds nothing and gets its first piece of ΔW."""
+    if str(rank) in state.shadows:
+        return state.shadows[str(rank)]
+    piece = {n: truncate(f, chosen.slots(rank)) for n, f in state.delta.items()}
+    return Shadow(unfolded(state.delta, state.version), piece)
 
 
-def _caught_up(shadow: Folds, delta: Factors, slots: int, seed: int) -> Folds:
-    """V_g + T_g(ΔW − V_g)."""
-    lacks = {n: stack([f, shadow.merged[n]], [1.0, -1.0]) for n, f in delta.items()}
-    return grown(shadow, {n: leading(f, slots, seed) for n, f in lacks.items()})
+def _next(shadow: Shadow, delta: Factors, slots: int, seed: int) -> Shadow:
+    """V_g + D_g, and the best piece of what it then lacks."""
+    base = grown(shadow.base, shadow.piece)
+    lacks = {n: stack([f, base.merged[n]], [1.0, -1.0]) for n, f in delta.items()}
+    return Shadow(base, {n: leading(f, slots, seed) for n, f in lacks.items()})
 
 
-def _plus(delta: Factor, change: Sum, tau: float) -> Factor:
-    """ΔW + the weighted mean of the clients' updates, in SVD order."""
-    if change.total <= 0:
+def _plus(
+    name: str,
+    delta: Factor,
+    ends: Sum,
+    starts: tuple[Mapping[int, float], Mapping[int, Factors]],
+    tau: float,
+) -> Factor:
+    """ΔW + Σ_i p_i B_iA_i − Σ_g P_g D_g, in SVD order; `starts` are P_g and D_g by rank."""
+    masses, pieces = starts
+    if ends.total <= 0:
         return delta
-    return thresholded(stack([delta, mean(change)], [1.0, 1.0]), tau)
+    terms = [(delta, 1.0), *((f, 1 / ends.total) for f in ends.parts)]
+    terms += [(pieces[r][name], -m / ends.total) for r, m in masses.items() if name in pieces[r]]
+    return thresholded(stack([f for f, _ in terms], [w for _, w in terms]), tau)

@@ -228,5 +228,5 @@ def _measured(bench: Workbench, share: Share, task: Task, name: str) -> dict[str
     """Loss and accuracy on the client's validation examples, if it keeps some aside."""
     if not share.validation:
         return {}
-    found = score(bench, share.tokens, 4 * task.local.batch, share.validation)
+    found = score(bench, share.tokens, max(64, 4 * task.local.batch), share.validation)
     return {f"{name}val_loss": found.loss, f"{name}val_accuracy": found.accuracy}

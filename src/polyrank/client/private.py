@@ -44,7 +44,8 @@ def kept(download: Download, base: Mapping[str, Tensor], trained: Factors) -> di
     """What the client keeps after a round: versioned folds, and the sides it was asked to keep."""
     folds = {}
     if download.version:
-        folds = {f"fold/{name}": t for name, t in base.items()}
+        later = added(base, download.start) if download.absorb else base
+        folds = {f"fold/{name}": t for name, t in later.items()}
         folds["version"] = torch.tensor(download.version)
     a = {f"a/{name}": f.a for name, f in trained.items() if "a" in download.keep}
     b = {f"b/{name}": f.scale * f.b for name, f in trained.items() if "b" in download.keep}

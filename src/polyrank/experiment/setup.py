@@ -65,13 +65,22 @@ def prepare(recipe: Recipe) -> Setup:
 
 
 def _spread(recipe: Recipe, train: Examples) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """By client id: what it trains on, and what it keeps for validation."""
+    """By client id: what it trains on, and what it measures itself on."""
     data, seed = recipe.data, recipe.seed
-    held = partition.partition(train.labels, train.keys, data.partition, data.clients, seed)
-    ids = partition.names(train.keys, data.partition, data.clients)
+    own, shared = list(range(len(train))), list[int]()
+    if data.validation_set == "shared":
+        own, shared = partition.hold_out(own, data.validation, seed, "validation")
+    pool = train.take(own)
+    held = partition.partition(pool.labels, pool.keys, data.partition, data.clients, seed)
+    ids = partition.names(pool.keys, data.partition, data.clients)
     parts, validation = {}, {}
-    for id, own in zip(ids, held, strict=True):
-        parts[id], validation[id] = partition.hold_out(own, data.validation, seed, "validation", id)
+    for id, places in zip(ids, held, strict=True):
+        mine = [own[place] for place in places]
+        parts[id], validation[id] = (
+            (mine, shared)
+            if data.validation_set == "shared"
+            else partition.hold_out(mine, data.validation, seed, "validation", id)
+        )
     return parts, validation
 
 

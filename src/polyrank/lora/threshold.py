@@ -1,6 +1,6 @@
 """How many slots hold a given share of an update's energy.
 
-    p = min {p : Σ_{j≤p} σ_j² ≥ τ Σ_j σ_j²}
+p = min {p : Σ_{j≤p} σ_j² ≥ τ Σ_j σ_j²}
 """
 
 from polyrank.lora.algebra import recompress, truncate

@@ -87,8 +87,10 @@ class Data(Part):
     """What the server evaluates on. 'validation' is a share (held_out) of the training data, drawn
     by seed and then not trained on: choose hyperparameters with it and leave the test set alone."""
     validation: float = Field(0.0, ge=0, lt=1)
-    """Share of its own examples that each client keeps and never trains on: at least one, where it
-    has two or more."""
+    """Share of the examples that clients measure themselves on and nobody trains on."""
+    validation_set: Literal["own", "shared"] = "own"
+    """own: that share of each client's own examples (at least one, where it has two or more);
+    shared: that share of all, before they are spread, is the same for everybody."""
     clients: int = Field(10, ge=1)
     """Number of clients (ignored for key(...))."""
     partition: Partition = "iid"

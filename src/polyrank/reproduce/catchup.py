@@ -18,9 +18,8 @@ NAME = "catchup"
 RIVALS = ("flora", "fedhl", "florist", "raflora", "zero-pad")
 OPEN = ("silo, harsh, dirichlet(0.5), banking77", "silo, harsh, dirichlet(0.5), dbpedia14")
 VARIANTS = {
-    "catchup:start=leading": ("algorithm.start=leading",),
-    "catchup:down=0.5": ("algorithm.down=0.5",),
-    "catchup:down=2": ("algorithm.down=2.0",),
+    "catchup:start=random": ("algorithm.start=random",),
+    "catchup:start=random:down=2": ("algorithm.start=random", "algorithm.down=2.0"),
     "catchup:tau=0.99": ("algorithm.tau=0.99",),
     "catchup:tau=0.999": ("algorithm.tau=0.999",),
     "catchup:momentum=0.9": (
@@ -29,7 +28,6 @@ VARIANTS = {
     "catchup:momentum=0.5": (
         "aggregation.optimizer=momentum", "aggregation.momentum=0.5", "aggregation.lr=0.6",
     ),
-    "catchup:weights=uniform": ("aggregation.weights=uniform",),
     "catchup:weights=regularised": ("aggregation.weights=regularised",),
 }  # fmt: skip
 LONG = ("catchup", "flora", "fedhl")

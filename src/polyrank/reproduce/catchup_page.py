@@ -46,25 +46,23 @@ def _verdicts(found: Index, there: Sequence[str], seeds: Sequence[int]) -> Itera
     yield prose(download(found, there, seeds))
     flora = tables.paired(found, NAME, "flora", there, seeds)
     yield prose(accuracy(flora, "FLoRA's accuracy or better", "flora"))
-    yield prose(
-        accuracy(
-            tables.paired(found, NAME, "fedhl", there, seeds), "better than FedHL", "fedhl",
-            strict=True,
-        )
-        + " " + traffic(found, there, seeds)
-    )  # fmt: skip
+    hl = tables.paired(found, NAME, "fedhl", there, seeds)
+    told = accuracy(hl, "Better than FedHL", "fedhl", strict=True)
+    yield prose(f"{told} {traffic(found, there, seeds)}")
     yield prose(
         "Paired: `catchup` less the other in the same cell under the same seed, in points, mean ± "
         f"half the 95 % interval; in bold where it leaves out 0. All cells: {len(there)} × "
         f"{len(seeds)} pairs, taken as independent. MB of a run, head included, mean over cells."
     )
     yield _compared(found, there, seeds)
+    yield prose(" ".join(_wins(found, rival, there, seeds) for rival in RIVALS))
 
 
 def download(found: Index, there: Sequence[str], seeds: Sequence[int]) -> str:
     """Is the download at most the share of FLoRA's that is claimed, in each cell?"""
     ours, theirs = (
-        [_sent(found, "mb_down", a, [cell], seeds) for cell in there] for a in (NAME, "flora")
+        [tables.mean_of(found, "mb_down", a, [cell], seeds) for cell in there]
+        for a in (NAME, "flora")
     )
     share = [own / other for own, other in zip(ours, theirs, strict=True)]
     small = [c for c, s in zip(there, share, strict=True) if s <= SHARE]
@@ -121,6 +119,15 @@ def _compared(found: Index, there: Sequence[str], seeds: Sequence[int]) -> str:
     return tables.table(["", "all cells", *heads, "MB up", "MB down"], lines)
 
 
+def _wins(found: Index, rival: str, there: Sequence[str], seeds: Sequence[int]) -> str:
+    each = [tables.standing(tables.paired(found, NAME, rival, [c], seeds)) for c in there]
+    ahead, behind = (each.count(side) for side in ("ahead", "behind"))
+    return (
+        f"Against `{rival}` it is ahead in {ahead} of {count(len(there), 'cell')}, behind in "
+        f"{behind}, the rest are ties."
+    )
+
+
 def _sweep(rows: Sequence[Row], found: Index, seeds: Sequence[int]) -> Iterator[str]:
     """The variants against catchup as it is, at their own learning rates."""
     yield from rates(rows, [NAME, *VARIANTS])
@@ -169,7 +176,7 @@ def _long(found: Index, seeds: Sequence[int]) -> Iterator[str]:
     yield tables.table(["algorithm", *mean, *heads, "MB up", "MB down"], lines)
     for other in LONG[1:]:
         gap = tables.paired(found, NAME, other, there, seeds)
-        yield prose(accuracy(gap, "as good or better", other))
+        yield prose(accuracy(gap, "As good or better", other))
     yield from _missing(OPEN, there)
 
 
@@ -183,12 +190,10 @@ def _missing(every: Sequence[str], there: Sequence[str]) -> Iterator[str]:
 
 
 def _megabytes(found: Index, label: str, there: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    return [megabytes(_sent(found, key, label, there, seeds)) for key in ("mb_up", "mb_down")]
-
-
-def _sent(found: Index, key: str, label: str, there: Sequence[str], seeds: Sequence[int]) -> float:
-    return tables.mean_of(found, key, label, there, seeds)
+    return [
+        megabytes(tables.mean_of(found, key, label, there, seeds)) for key in ("mb_up", "mb_down")
+    ]
 
 
 def _total(found: Index, label: str, there: Sequence[str], seeds: Sequence[int]) -> float:
-    return sum(_sent(found, key, label, there, seeds) for key in ("mb_up", "mb_down"))
+    return sum(tables.mean_of(found, key, label, there, seeds) for key in ("mb_up", "mb_down"))

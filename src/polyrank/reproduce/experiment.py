@@ -28,8 +28,10 @@ class Experiment(NamedTuple):
         run: does trials one after another, and appends each one's row to a file at once.
         stages: (folder of local data sets, quick or not) -> the stages in their order.
         section: the rows -> its part of the results page.
+        also: an experiment that has trials in common, which are not done twice.
     """
 
     run: Callable[[Sequence[Trial], Path], None]
     stages: Callable[[Path, bool], list[Stage]]
     section: Callable[[Sequence[Row]], Section]
+    also: str | None = None

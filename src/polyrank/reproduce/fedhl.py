@@ -5,6 +5,7 @@ validation split of the training data under another seed.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 
@@ -57,18 +58,12 @@ def winners(rows: Sequence[Row]) -> dict[str, str]:
 def runs(folder: Path, rows: Sequence[Row], seeds: Sequence[int] = SEEDS) -> Iterator[Trial]:
     """Every algorithm in every setting, the telling settings first."""
     best = winners(rows)
-    for scale in SCALES:
-        for partition in PARTITIONS:
-            for name in SETS:
-                for seed in seeds:
-                    for mix in MIXES:
-                        keys = (*_data(name, folder), *_scale(scale, partition))
-                        cell = f"{scale}, {mix}, {partition}, {name}"
-                        group = f"{scale}, {partition}, {name}"
-                        for label in algorithms.names():
-                            over = (*keys, *_ranks(label, mix), f"algorithm={label}")
-                            rate = f"local.lr={best[label]}"
-                            yield Trial("runs", cell, label, seed, (*over, rate), group)
+    for partition, scale, name, seed, mix in product(PARTITIONS, SCALES, SETS, seeds, MIXES):
+        keys = (*_data(name, folder), *_scale(scale, partition))
+        cell, group = f"{scale}, {mix}, {partition}, {name}", f"{scale}, {partition}, {name}"
+        for label in algorithms.names():
+            own = (*_ranks(label, mix), f"algorithm={label}", f"local.lr={best[label]}")
+            yield Trial("runs", cell, label, seed, (*keys, *own), group)
 
 
 def stages(folder: Path, quick: bool) -> list[Stage]:

@@ -30,7 +30,8 @@ def section(rows: Sequence[Row]) -> Section:
         *rates(rows),
         *(part for scale in fedhl.SCALES for mix in fedhl.MIXES
           for part in _table(found, seeds, scale, mix)),
-        *([f"![Accuracy by traffic](figures/{FIGURE})"] if figure else []),
+        *([f"![Accuracy by traffic: a short bar for each algorithm](figures/{FIGURE})"]
+          if figure else []),
         "### FedHL against each other algorithm",
         *_claim(found, seeds),
     ]  # fmt: skip

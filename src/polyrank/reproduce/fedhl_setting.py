@@ -25,7 +25,8 @@ def setting() -> Iterator[str]:
         f"{count(len(fedhl.SEEDS), 'seed')}. Cross-{'; cross-'.join(scales)}. "
         f"{'; '.join(mixes)[0].upper()}{'; '.join(mixes)[1:]}. "
         f"{listed(code(equal))} need equal ranks and have the mean, rounded down: "
-        f"{listed(means)}. Each algorithm has its own paper's aggregation weights."
+        f"{listed(means)}; no client of a lower rank could take part. Each "
+        "algorithm has its own paper's aggregation weights."
     )
     yield prose(
         "Where this departs from the paper, because two processor cores run all of it: the model "

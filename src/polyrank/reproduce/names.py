@@ -2,7 +2,16 @@
 
 from functools import partial
 
-from polyrank.reproduce import byun_lee, byun_lee_page, catchup, fedhl, fedhl_page, grid, toy_trials
+from polyrank.reproduce import (
+    byun_lee,
+    byun_lee_page,
+    catchup,
+    catchup_page,
+    fedhl,
+    fedhl_page,
+    grid,
+    toy_trials,
+)
 from polyrank.reproduce.experiment import Experiment
 
 EXPERIMENTS = {
@@ -11,5 +20,7 @@ EXPERIMENTS = {
     ),
     "fedhl": Experiment(partial(grid.run, fedhl.RECIPE), fedhl.stages, fedhl_page.section),
     "toy": Experiment(toy_trials.run, toy_trials.stages, toy_trials.section),
-    "catchup": Experiment(partial(grid.run, catchup.RECIPE), catchup.stages, catchup.section),
+    "catchup": Experiment(
+        partial(grid.run, catchup.RECIPE), catchup.stages, catchup_page.section, also="fedhl"
+    ),
 }

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,34 +42,40 @@ def reproduce(
     Raises:
         PolyrankError: no such experiment, or whatever is wrong with the data.
     """
-    experiment = known(name)
-    place = out / name
+    experiment, asked = known(name), set()
     for stage in experiment.stages(folder, quick):
-        trials = stage(grid.rows(place / "work"))
-        keys = {t.key for t in trials}
-        with _working(name, place, (folder, workers, quick), bool(_left(trials, place))) as busy:
+        trials = stage(rows_of(name, out))
+        asked |= {t.key for t in trials}
+        needed = bool(grid.todo(trials, rows_of(name, out)))
+        with _working(name, out, (folder, workers, quick), needed) as busy:
             while True:
-                done = len(keys) - len(_left(trials, place))
-                watch(done, len(keys))
+                left = len(grid.todo(trials, rows_of(name, out)))
+                watch(len(trials) - left, len(trials))
                 if not busy():
                     break
                 time.sleep(1)
-        if missing := _left(trials, place):
+        if missing := grid.todo(trials, rows_of(name, out)):
             raise PolyrankError(
                 f"{len(missing)} of {len(trials)} trials of {name} did not finish; what is wrong "
-                f"is said above; the same command goes on from here"
+                "is said above; the same command goes on from here"
             )
-    rows = grid.rows(place / "work")
+    rows = [row for row in rows_of(name, out) if row["key"] in asked]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    files.write(place / "results.jsonl", lines.encode())
+    files.write(out / name / "results.jsonl", lines.encode())
     return rows
+
+
+def rows_of(name: str, out: Path) -> list[Row]:
+    """The rows so far that an experiment can use: its own, and those of one with common trials."""
+    also = known(name).also
+    return [*grid.rows(out / name / "work"), *(grid.rows(out / also / "work") if also else [])]
 
 
 def work(name: str, out: Path, folder: Path, share: tuple[int, int], quick: bool) -> None:
     """One process's share (k, of n) of the first stage that is not complete."""
     experiment, place = known(name), out / name / "work"
     for stage in experiment.stages(folder, quick):
-        rows = grid.rows(place)
+        rows = rows_of(name, out)
         left = grid.todo(stage(rows), rows)
         if left:
             mine = list(grid.shares(left, share[1]))[share[0]]
@@ -111,17 +117,13 @@ by hand. Intervals are Student's 95 % over seeds; a difference inside the interv
 """
 
 
-def _left(trials: Sequence[grid.Trial], place: Path) -> list[grid.Trial]:
-    return grid.todo(trials, grid.rows(place / "work"))
-
-
 @contextmanager
 def _working(
-    name: str, place: Path, how: tuple[Path, int, bool], needed: bool
+    name: str, out: Path, how: tuple[Path, int, bool], needed: bool
 ) -> Iterator[Callable[[], bool]]:
     """Processes at work on a stage; what is yielded says whether any still is."""
     folder, workers, quick = how
-    command = [sys.executable, "-m", "polyrank", "reproduce", name, f"--out={place.parent}"]
+    command = [sys.executable, "-m", "polyrank", "reproduce", name, f"--out={out}"]
     command += [f"--data={folder}", *(["--quick"] if quick else [])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes = [

@@ -37,9 +37,9 @@ class Course(NamedTuple):
 MOMENTUM = {"optimizer": "momentum", "momentum": 0.9, "lr": 0.2}
 CATCHUP = (
     Method("catchup"),
-    Method("catchup", {"start": "leading"}),
-    Method("catchup", {"down": 2.0}),
-    Method("catchup", {"start": "leading", "down": 2.0}),
+    Method("catchup", {"start": "random"}),
+    Method("catchup", {"start": "random", "down": 2.0}),
+    Method("catchup", {"tau": 0.99}),
     Method("catchup", server=MOMENTUM),
     Method("flora"),
 )

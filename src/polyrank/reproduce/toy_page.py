@@ -65,14 +65,14 @@ def _setting(data: Data) -> str:
         f"known, its singular values {s['largest']:g} · {s['decay']:g}^j. {len(s['ranks'])} "
         f"clients of ranks {ranks} want optima that are {s['spread']:g}·‖W*‖ from W* on average; "
         f"gradients have noise of standard deviation {s['noise']:g} in each entry, the "
-        f"covariance's condition number is {s['condition']:g}. {data['rounds']} rounds of {s['steps']} local "
-        f"steps, {count(len(data['seeds']), 'seed')}. Each algorithm may choose its learning rate "
-        f"from {listed(f'{lr:g}' for lr in data['grid'])} under a seed of its own. Excess is the "
-        "loss above the optimum's, relative to the start: 1 is the start. In bold the best and all "
-        "whose 95 % interval overlaps its interval (a tie). Slope is that of log min ‖∇F‖² against "
-        "log T in the second half; drift is how far the mean start of clients is from the server's "
-        "model in the last round, relative to it; traffic is in thousand numbers per client and "
-        "layer, all rounds."
+        f"covariance's condition number is {s['condition']:g}. {data['rounds']} rounds of "
+        f"{s['steps']} local steps, {count(len(data['seeds']), 'seed')}. Each algorithm may "
+        f"choose its learning rate from {listed(f'{lr:g}' for lr in data['grid'])} under a seed "
+        "of its own. Excess is the loss above the optimum's, relative to the start: 1 is the "
+        "start. In bold the best and all whose 95 % interval overlaps its interval (a tie). Slope "
+        "is that of log min ‖∇F‖² against log T in the second half; drift is how far the mean "
+        "start of clients is from the server's model in the last round, relative to it; traffic "
+        "is in thousand numbers per client and layer, all rounds."
     )
 
 

@@ -177,9 +177,10 @@ class Intake:
         for reply in replies:
             id, upload = reply.client.id, reply.upload
             reason = self._reason(reply)
-            # A client that did not answer may hold anything: next time it starts from pretrained.
-            self.seen[id] = 0 if upload is None else self.terms[id].version
-            if upload is not None and reason is None:
+            counts = upload is not None and reason is None
+            # A client that failed, in whatever way, may hold anything: it is sent all next time.
+            self.seen[id] = self.terms[id].version if counts else 0
+            if upload is not None and counts:
                 upload = self.weigh(upload)
             light = upload and replace(upload, factors={}, dense={}, slots={})
             told = reply._replace(upload=light, failure=reason)

@@ -20,7 +20,7 @@ from polyrank.messages import Client, Download, Prune, Upload
 MALFORMED = (KeyError, TypeError, AttributeError, IndexError, ValueError)
 
 
-_FACTS = ("fresh", "since", "version", "train", "send", "keep", "select")  # of a download
+_FACTS = ("fresh", "since", "version", "train", "send", "keep", "absorb", "select")  # of a download
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ def pack(message: Download | Upload) -> bytes:
             "train": message.train,
             "send": message.send,
             "keep": message.keep,
+            "absorb": message.absorb,
             "prune": message.prune and [message.prune.keep, message.prune.penalty],
             "select": message.select,
         }
