@@ -1,6 +1,7 @@
 """Doing an experiment: shared out among processes, killed, resumed, and made a page of."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def section(rows: Sequence[Row]) -> Section:
 
 
 def test_a_row_is_added_after_what_a_kill_left(tmp_path: Path) -> None:
-    path = tmp_path / "part-0.jsonl"
+    path = tmp_path / "work/part-0.jsonl"
     grid.append(path, row(trials()[0]))
     with path.open("a") as file:
         file.write('{"key": "half')
@@ -68,6 +69,8 @@ def test_stages_are_done_and_only_what_is_left(
     run.work("tiny", tmp_path, tmp_path, (0, 1), False)
     assert did == ["a0", "a2", "a3"]
     assert len(run.reproduce("tiny", tmp_path, workers=1)) == 4
+    shutil.rmtree(tmp_path / "tiny/work")
+    assert len(run.reproduce("tiny", tmp_path, workers=1)) == 4  # from its results alone
     page = run.page(tmp_path, tmp_path / "docs")
     assert page.read_text().endswith("## Tiny\n\n4 rows\n")
     assert (tmp_path / "docs/figures/tiny.svg").read_text() == "<svg/>"
@@ -86,7 +89,7 @@ def test_an_unknown_experiment_names_the_nearest() -> None:
 
 def test_a_trial_is_a_whole_run(tmp_path: Path, recipe: Path) -> None:
     one = Trial("runs", "cell", "zero-pad", 3, ("algorithm=zero-pad", "rounds=2"))
-    grid.run(str(recipe), [one], tmp_path / "part-0.jsonl")
+    grid.run(str(recipe), [one], tmp_path / "work/part-0.jsonl")
     (found,) = grid.rows(tmp_path)
     assert found["key"] == "runs|cell|zero-pad|3|algorithm=zero-pad|rounds=2"
     assert list(found["by_round"]) == ["0", "1", "2"]

@@ -36,7 +36,7 @@ from polyrank.seeds import number
 
 ABOUT = About(
     paper="this project",
-    up="r_i(m+n)", down="r_i(m+n)", server="ΔW at full rank, a shadow per rank", mixed=True,
+    up="r_i(m+n)", down="r_i(m+n)", server="ΔW, a shadow per rank", mixed=True,
     exact=True,
 )  # fmt: skip
 
@@ -88,7 +88,8 @@ def build(
         seed = number(state.seed, "catchup", state.version, client.id)
         begun = {}
         if start == "piece":
-            begun = share(shadow.piece, client.rank, seed)
+            some = any(f.rank for f in shadow.piece.values())  # else A is drawn and B is zero
+            begun = share(shadow.piece, client.rank, seed) if some else {}
         else:
             fold = {n: total([*([fold[n]] if n in fold else []), f])
                     for n, f in shadow.piece.items()}  # fmt: skip

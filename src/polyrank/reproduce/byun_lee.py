@@ -13,7 +13,7 @@ from polyrank.reproduce.experiment import Stage
 from polyrank.reproduce.grid import Row, Trial
 
 RECIPE = "byun-lee"
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS = (1, 2, 3, 4, 5)  # 0 is the one under which the setting was looked for (LOG.md)
 SETS = ("ag_news", "dbpedia14")
 TRAIN = {"ag_news": 20000, "dbpedia14": 14000, "docstrings": 8000}  # texts of all clients together
 TEST = 1000

@@ -113,10 +113,15 @@ def summary(one: Trial, records: RunRecords, seconds: float) -> Row:
 
 
 def rows(folder: Path) -> list[Row]:
-    """Every row of an experiment so far, in the order of their keys."""
+    """Every row of an experiment's folder, in the order of their keys: results, and work on them.
+
+    Raises:
+        StorageError: a line that is no row (named as file:line).
+    """
     found: dict[str, Row] = {}
-    for path in sorted(folder.glob("part-*.jsonl")):
-        lines = path.read_text().split("\n")[:-1]  # what follows the last newline was cut off
+    for path in (folder / "results.jsonl", *sorted((folder / "work").glob("part-*.jsonl"))):
+        # what follows the last newline was cut off by a kill
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)

@@ -19,7 +19,7 @@ from polyrank.errors import PolyrankError, RecipeError, nearest
 from polyrank.reproduce import grid
 from polyrank.reproduce.data import FOLDER
 from polyrank.reproduce.experiment import Experiment
-from polyrank.reproduce.grid import Row
+from polyrank.reproduce.grid import Row, Trial
 from polyrank.reproduce.names import EXPERIMENTS
 
 Watch = Callable[[int, int], None]  # trials done, of how many
@@ -42,33 +42,42 @@ def reproduce(
     Raises:
         PolyrankError: no such experiment, or whatever is wrong with the data.
     """
-    experiment, asked = known(name), set()
-    for stage in experiment.stages(folder, quick):
-        trials = stage(rows_of(name, out))
-        asked |= {t.key for t in trials}
-        needed = bool(grid.todo(trials, rows_of(name, out)))
-        with _working(name, out, (folder, workers, quick), needed) as busy:
-            while True:
-                left = len(grid.todo(trials, rows_of(name, out)))
-                watch(len(trials) - left, len(trials))
-                if not busy():
-                    break
-                time.sleep(1)
-        if missing := grid.todo(trials, rows_of(name, out)):
-            raise PolyrankError(
-                f"{len(missing)} of {len(trials)} trials of {name} did not finish; what is wrong "
-                "is said above; the same command goes on from here"
-            )
-    rows = [row for row in rows_of(name, out) if row["key"] in asked]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    files.write(out / name / "results.jsonl", lines.encode())
+    experiment, asked = known(name), set[str]()
+    try:
+        for stage in experiment.stages(folder, quick):
+            trials = stage(rows_of(name, out))
+            asked |= {t.key for t in trials}
+            _finish(name, out, trials, (folder, workers, quick), watch)
+    finally:  # also of a run that is stopped: what is done is a result
+        rows = [row for row in rows_of(name, out) if row["key"] in asked]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        files.write(out / name / "results.jsonl", lines.encode())
     return rows
+
+
+def _finish(
+    name: str, out: Path, trials: list[Trial], how: tuple[Path, int, bool], watch: Watch
+) -> None:
+    """Do what is left of a stage."""
+    needed = bool(grid.todo(trials, rows_of(name, out)))
+    with _working(name, out, how, needed) as busy:
+        while True:
+            left = len(grid.todo(trials, rows_of(name, out)))
+            watch(len(trials) - left, len(trials))
+            if not busy():
+                break
+            time.sleep(1)
+    if missing := grid.todo(trials, rows_of(name, out)):
+        raise PolyrankError(
+            f"{len(missing)} of {len(trials)} trials of {name} did not finish; what is wrong "
+            "is said above; the same command goes on from here"
+        )
 
 
 def rows_of(name: str, out: Path) -> list[Row]:
     """The rows so far that an experiment can use: its own, and those of one with common trials."""
     also = known(name).also
-    return [*grid.rows(out / name / "work"), *(grid.rows(out / also / "work") if also else [])]
+    return [*grid.rows(out / name), *(grid.rows(out / also) if also else [])]
 
 
 def work(name: str, out: Path, folder: Path, share: tuple[int, int], quick: bool) -> None:
@@ -102,7 +111,9 @@ def page(out: Path, docs: Path) -> Path:
         results = out / name / "results.jsonl"
         if not results.exists():
             continue
-        section = experiment.section([json.loads(line) for line in results.open()])
+        section = experiment.section(
+            [json.loads(line) for line in results.read_text().splitlines()]
+        )
         parts.append(section.text.strip() + "\n")
         for figure, svg in section.figures.items():
             files.write(docs / "figures" / figure, svg.encode())
