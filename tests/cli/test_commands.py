@@ -145,3 +145,16 @@ def test_a_mistake_in_algorithms_is_on_the_command_line(recipe: Path, polyrank: 
     assert (code, out) == (2, "")
     assert err.startswith("polyrank: command line: algorithm.name: no algorithm 'fdhl'; did you")
     assert not (recipe.parent / "runs").exists()
+
+
+def test_an_experiment_that_does_not_exist_is_one_line(polyrank: Command, tmp_path: Path) -> None:
+    code, _, err = polyrank("reproduce", "fedlh", f"--out={tmp_path}", f"--docs={tmp_path}")
+    assert code == 2
+    assert err == "polyrank: reproduce: no experiment 'fedlh'; did you mean 'fedhl'?\n"
+
+
+def test_the_page_of_results_is_made_of_what_there_is(polyrank: Command, tmp_path: Path) -> None:
+    code, out, _ = polyrank("reproduce", f"--out={tmp_path}", f"--docs={tmp_path}/docs")
+    assert code == 0
+    assert out == f"results: {tmp_path}/docs/results.md\n"
+    assert (tmp_path / "docs/results.md").read_text().startswith("# Results\n")
