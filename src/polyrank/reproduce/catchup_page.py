@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from polyrank.report.statistics import Estimate
 from polyrank.report.words import count, listed, megabytes
 from polyrank.reproduce import catchup, fedhl, tables
-from polyrank.reproduce.catchup import LONG, NAME, OPEN, RIVALS, VARIANTS
+from polyrank.reproduce.catchup import LONG, NAME, OPEN, RIVALS, SEEN, VARIANTS
 from polyrank.reproduce.experiment import Section
 from polyrank.reproduce.fedhl_page import QUICK, cells
 from polyrank.reproduce.fedhl_setting import rates
@@ -23,7 +23,7 @@ def section(rows: Sequence[Row]) -> Section:
     whole = tables.done(found, labels, every, fedhl.SEEDS)
     seeds = fedhl.SEEDS if whole or not tables.done(found, labels, every, QUICK) else QUICK
     there = tables.done(found, labels, every, seeds)
-    seen, fresh = ([c for c in there if (c in OPEN) == old] for old in (True, False))
+    seen, fresh = ([c for c in there if (c in SEEN) == old] for old in (True, False))
     parts = [
         "## Catchup against FLoRA and FedHL",
         "    .venv/bin/polyrank reproduce catchup",
@@ -34,7 +34,7 @@ def section(rows: Sequence[Row]) -> Section:
         ),
         prose(
             "Catchup was changed once after its first version had been measured on "
-            f"{listed(c.split(', ')[-1] for c in OPEN)} with dirichlet(0.5) (LOG.md). What follows "
+            f"{listed(c.split(', ')[-1] for c in SEEN)} with dirichlet(0.5) (LOG.md). What follows "
             "of these cells is therefore a development result; the claim rests on the others."
         ),
         "### Cells that were not looked at before",
