@@ -70,6 +70,9 @@ def test_stages_are_done_and_only_what_is_left(
     assert did == ["a0", "a2", "a3"]
     assert len(run.reproduce("tiny", tmp_path, workers=1)) == 4
     shutil.rmtree(tmp_path / "tiny/work")
+    fewer = Experiment(play, lambda *_: [lambda rows: trials(1)], section)
+    monkeypatch.setitem(run.EXPERIMENTS, "tiny", fewer)
+    assert len(run.reproduce("tiny", tmp_path, workers=1)) == 4  # a smaller version loses nothing
     assert len(run.reproduce("tiny", tmp_path, workers=1)) == 4  # from its results alone
     page = run.page(tmp_path, tmp_path / "docs")
     assert page.read_text().endswith("## Tiny\n\n4 rows\n")

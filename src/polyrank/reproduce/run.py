@@ -49,7 +49,8 @@ def reproduce(
             asked |= {t.key for t in trials}
             _finish(name, out, trials, (folder, workers, quick), watch)
     finally:  # also of a run that is stopped: what is done is a result
-        rows = [row for row in rows_of(name, out) if row["key"] in asked]
+        own = {row["key"] for row in grid.rows(out / name)}
+        rows = [row for row in rows_of(name, out) if row["key"] in asked | own]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         files.write(out / name / "results.jsonl", lines.encode())
     return rows
