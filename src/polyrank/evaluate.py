@@ -6,7 +6,8 @@ effective rank = exp(−Σ_j π_j ln π_j),  π = σ/Σσ      (Roy & Vetterli, 
 import torch
 from torch import Tensor
 
-from polyrank.client.model import Workbench, fold, place
+from polyrank.client.model import Workbench, fold
+from polyrank.client.placing import place
 from polyrank.client.private import added
 from polyrank.client.score import Score, score
 from polyrank.data.batches import Tokens

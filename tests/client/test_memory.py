@@ -8,7 +8,8 @@ from torch.profiler import ProfilerActivity
 from torch.profiler import profile as recorded
 
 from polyrank.client.memory import GIB, Profile, profile
-from polyrank.client.model import Workbench, load, place, template, trainable
+from polyrank.client.model import Workbench, load, template
+from polyrank.client.placing import place, trainable
 from polyrank.errors import RecipeError
 from polyrank.recipe.schema import Lora
 from polyrank.seeds import seeded
@@ -106,7 +107,7 @@ def test_profiling_leaves_nothing_on_the_bench_and_draws_no_random_number(
     with seeded(0, "test"):
         profile(minilm, 2, 8)
         assert torch.equal(torch.rand(3), expected)
-    assert all(not len(layer.a) for layer in minilm.layers.values())
+    assert all(layer.empty for layer in minilm.layers.values())
     after = minilm.net.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 

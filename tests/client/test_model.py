@@ -7,11 +7,13 @@ import pytest
 import torch
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-from polyrank.client import model
-from polyrank.client.model import Workbench, dense, fold, head, load, place, take, template
+from polyrank.client import placing
+from polyrank.client.model import Workbench, fold, load, template
+from polyrank.client.placing import dense, head, place, take
 from polyrank.errors import RankError, RecipeError
 from polyrank.lora.factor import Factor
-from polyrank.lora.layer import attach, find
+from polyrank.lora.layer import attach
+from polyrank.lora.targets import find
 from polyrank.recipe.schema import Lora
 
 CLASSES = ["sport", "world", "science"]
@@ -48,10 +50,10 @@ def test_only_the_embedded_models_head_is_new_and_trainable():
     assert len(bench.layers) == 12  # query and value in six layers
     assert bench.base == "sentence-transformers/all-MiniLM-L6-v2"
     assert bench.net.config.id2label == dict(enumerate(CLASSES))
-    factors, heads = model.trainable(bench, "ab")
+    factors, heads = placing.trainable(bench, "ab")
     assert (factors, len(heads)) == ([], 2)  # nothing is placed yet
     place(bench, template(bench, 4), dense(bench))
-    factors, heads = model.trainable(bench, "b")
+    factors, heads = placing.trainable(bench, "b")
     assert [p.shape for p in factors] == [(384, 4)] * 12
     wanted = {id(p) for p in (*factors, *heads)}
     assert {id(p) for p in bench.net.parameters() if p.requires_grad} == wanted
@@ -74,7 +76,7 @@ def test_a_head_that_is_not_trained_is_frozen_at_its_start(gpt2_folder: Path):
     assert dense(bench) == {}
     assert head(bench).keys() == {"score.weight"}
     place(bench, template(bench, 2))
-    factors, heads = model.trainable(bench, "ab")
+    factors, heads = placing.trainable(bench, "ab")
     assert (len(factors), heads) == (12, [])
     assert not bench.net.score.weight.requires_grad
 
@@ -176,7 +178,7 @@ def test_distilbert_at_rank_20_has_the_published_parameter_count():
     layers = {name: attach(module) for name, module in modules.items()}
     bench = Workbench(net, None, layers, (), False, "distilbert")
     place(bench, template(bench, 20))
-    assert sum(p.numel() for p in model.trainable(bench, "ab")[0]) == 552_960
+    assert sum(p.numel() for p in placing.trainable(bench, "ab")[0]) == 552_960
     counts = [sum(f.a.numel() + f.b.numel() for f in template(bench, r).values()) for r in (5, 20)]
     assert 0.9 * counts[0] + 0.1 * counts[1] == 179_712  # 10 % of the clients at rank 20
 

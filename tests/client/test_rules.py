@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import polyrank
-from polyrank.client.fit import Share, Task, fit
+from polyrank.client.fit import fit
+from polyrank.client.job import Share, Task, job
 from polyrank.client.private import added
 from polyrank.client.rules import chosen, leading, proximal, pruned, tail
 from polyrank.experiment.setup import Setup, prepare
@@ -78,7 +79,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory, corpus: Path, gpt2_folder: P
 def trained(setup: Setup, download: Download, **local: object) -> tuple[dict, object]:
     task = Task(Lora(), Local(steps=3, batch=8, lr=0.05, **local), 1, 1, 0)
     share = Share(setup.train, setup.parts["0"])
-    return fit(setup.bench, share, task, Client("0", 4), (download, {}))
+    return fit(setup.bench, task, [job(share, Client("0", 4), download, {})])[0]
 
 
 def starts(setup: Setup, rank: int = 4) -> dict[str, Factor]:
@@ -130,7 +131,9 @@ def test_a_core_of_ones_is_the_factor_itself(setup: Setup) -> None:
     ):
         task = Task(Lora(), Local(steps=1, lr=1e-9), 1, 1, 0)
         share = Share(setup.train, setup.parts["0"])
-        told.append(fit(setup.bench, share, task, Client("0", 4), (download, {}))[1].metrics)
+        told.append(
+            fit(setup.bench, task, [job(share, Client("0", 4), download, {})])[0][1].metrics
+        )
     assert told[0]["loss"] == pytest.approx(told[1]["loss"], rel=1e-6)
 
 
@@ -145,7 +148,9 @@ def test_slots_that_are_not_chosen_are_frozen_but_not_forgotten(setup: Setup) ->
     for one in (download, whole):
         task = Task(Lora(), Local(steps=1, lr=1e-9), 1, 1, 0)
         share = Share(setup.train, setup.parts["0"])
-        losses.append(fit(setup.bench, share, task, Client("0", 4), (one, {}))[1].metrics["loss"])
+        losses.append(
+            fit(setup.bench, task, [job(share, Client("0", 4), one, {})])[0][1].metrics["loss"]
+        )
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
@@ -170,7 +175,7 @@ def test_a_diverged_client_keeps_what_it_had(setup: Setup) -> None:
     before = {"b/x": torch.ones(1)}
     task = Task(Lora(), Local(steps=1), 1, 1, 0)
     share = Share(setup.train, setup.parts["0"])
-    private, _ = fit(setup.bench, share, task, Client("0", 4), (download, before))
+    private, _ = fit(setup.bench, task, [job(share, Client("0", 4), download, before)])[0]
     assert private == before
 
 
@@ -178,7 +183,7 @@ def test_validation_is_measured_before_and_after(setup: Setup) -> None:
     share = Share(setup.train, setup.parts["0"][:-9], setup.parts["0"][-9:])
     task = Task(Lora(), Local(steps=6, batch=8, lr=0.05), 1, 1, 0)
     download = Download(start=starts(setup), dense=setup.dense)
-    _, upload = fit(setup.bench, share, task, Client("0", 4), (download, {}))
+    _, upload = fit(setup.bench, task, [job(share, Client("0", 4), download, {})])[0]
     assert upload.metrics["val_loss"] < upload.metrics["start_val_loss"]
     assert 0 <= upload.metrics["val_accuracy"] <= 1
     assert upload.examples == len(share.train)

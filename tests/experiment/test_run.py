@@ -5,7 +5,7 @@ import re
 import resource
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from transformers import AutoModelForSequenceClassification
 import polyrank
 from polyrank.algorithms import about, names
 from polyrank.client import fit
+from polyrank.client.job import Job, Task
+from polyrank.client.model import Workbench
+from polyrank.client.placing import placed
 from polyrank.errors import DataError, RecipeError, StorageError
 from polyrank.evaluate import effective_rank, spectrum
 from polyrank.experiment import single
 from polyrank.experiment.events import Event, RoundDone
 from polyrank.lora import peft
-from polyrank.lora.factor import Factor
 from polyrank.recipe.load import dump
 from polyrank.report.records import load as load_records
 from tests.conftest import tiny
@@ -188,24 +190,17 @@ def test_a_client_with_one_class_trains_like_any_other(recipe: Path) -> None:
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Clients in this set send NaN."""
     ids: set[str] = set()
-    honest = fit.take
+    honest = fit.train
 
-    def take(bench: fit.Workbench) -> tuple[dict[str, Factor], dict[str, torch.Tensor]]:
-        factors, dense = honest(bench)
-        if current[0] in ids:
-            broken = {n: (f.a * torch.nan, f.b * torch.nan, f.scale) for n, f in factors.items()}
-            factors = {n: Factor(*parts) for n, parts in broken.items()}
-        return factors, dense
+    def train(bench: Workbench, task: Task, jobs: Sequence[Job]) -> list[list[float]]:
+        losses = honest(bench, task, jobs)
+        for place, job in enumerate(jobs):
+            for f in placed(bench, place).values() if job.client.id in ids else ():
+                f.a.data.fill_(torch.nan)
+                f.b.data.fill_(torch.nan)
+        return losses
 
-    current = [""]
-    received = fit.receive
-
-    def receive(*args: object, **kwargs: object) -> object:
-        current[0] = args[2].id  # type: ignore[attr-defined]
-        return received(*args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(fit, "take", take)
-    monkeypatch.setattr(fit, "receive", receive)
+    monkeypatch.setattr(fit, "train", train)
     return ids
 
 

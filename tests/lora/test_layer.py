@@ -10,11 +10,13 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
-from polyrank.client.model import Workbench, load, place, take, template, trainable
+from polyrank.client.model import Workbench, load, template
+from polyrank.client.placing import place, take, trainable
 from polyrank.client.pretrained import open_model
 from polyrank.errors import RecipeError
 from polyrank.lora.factor import Factor
-from polyrank.lora.layer import attach, check_rank, find, shape
+from polyrank.lora.layer import Pair, attach, shape
+from polyrank.lora.targets import check_rank, find
 from polyrank.recipe.schema import Lora
 
 # PEFT asks a model for it under the old name.
@@ -114,7 +116,7 @@ def test_bfloat16_inputs_are_cast_as_peft_does():
     oracle = peft.get_peft_model(copy.deepcopy(plain), config)  # casts its factors to float32
     factors = oracle.base_model.model[0]
     layer = attach(plain[0])
-    layer.place(Factor(factors.lora_A.default.weight, factors.lora_B.default.weight))
+    layer.place([Pair(Factor(factors.lora_A.default.weight, factors.lora_B.default.weight))])
     x = torch.randn(3, 6).bfloat16()
     ours = plain(x)
     assert ours.dtype == torch.bfloat16
@@ -127,7 +129,7 @@ def test_conv1d_adds_the_dense_update():
     x = torch.randn(2, 7, 3)
     before = module(x)
     factor = Factor(torch.randn(2, 3), torch.randn(5, 2), 0.5)
-    attach(module).place(factor)
+    attach(module).place([Pair(factor)])
     assert shape(module) == (5, 3)
     torch.testing.assert_close(module(x), before + x @ factor.delta.T)
 
@@ -136,9 +138,9 @@ def test_a_module_keeps_its_name_and_a_copy_its_own_factors():
     net = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     layer = attach(net[0], dropout=0.5)
     assert [type(m) for m in net] == [nn.Linear, nn.ReLU]
-    layer.place(Factor(torch.ones(1, 3), torch.ones(3, 1)))
+    layer.place([Pair(Factor(torch.ones(1, 3), torch.ones(3, 1)))])
     twin = copy.deepcopy(net).eval()
-    layer.place(Factor(torch.zeros(2, 3), torch.zeros(3, 2)))
+    layer.place([Pair(Factor(torch.zeros(2, 3), torch.zeros(3, 2)))])
     x = torch.ones(1, 3)
     net.eval()
     torch.testing.assert_close(twin(x), torch.relu(net[0](x) + 3.0))

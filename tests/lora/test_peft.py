@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from polyrank.client.model import Workbench, head, load, place, template
+from polyrank.client.model import Workbench, load, template
+from polyrank.client.placing import head, place
 from polyrank.client.pretrained import open_model
 from polyrank.errors import StorageError
 from polyrank.lora import peft as adapters

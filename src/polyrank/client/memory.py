@@ -13,7 +13,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from polyrank.client.model import Workbench, place, template, trainable
+from polyrank.client.model import Workbench, template
+from polyrank.client.placing import place, trainable
 from polyrank.errors import RecipeError
 from polyrank.ranks import rounded_up
 from polyrank.seeds import seeded

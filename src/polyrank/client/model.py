@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from polyrank.client.pretrained import open_model
 from polyrank.data.batches import Batch, Tokens
 from polyrank.errors import RankError, RecipeError, nearest
-from polyrank.lora.factor import Dense, Factor, Factors
-from polyrank.lora.layer import LoraLayer, attach, check_rank, find, transposed
+from polyrank.lora.factor import Factor
+from polyrank.lora.head import HeadLayer
+from polyrank.lora.head import attach as attach_head
+from polyrank.lora.layer import LoraLayer, attach, transposed
 from polyrank.lora.peft import HEAD_MODULES, module_to_save
-from polyrank.messages import Sides
+from polyrank.lora.targets import check_rank, find
 from polyrank.recipe.schema import Lora
 
 
@@ -31,6 +33,8 @@ class Workbench:
         base: the model's name on the hub, or its path.
         pristine: pretrained weights of the modules that hold a fold.
         cached: by the id of its `Tokens`, what gives logits from kept activations.
+        heads: the head's linear layers, by the name of the module, where every client on the bench
+            can have its own.
     """
 
     net: Any
@@ -41,6 +45,7 @@ class Workbench:
     base: str
     pristine: dict[str, Tensor] = field(default_factory=dict)
     cached: dict[int, Callable[[Batch], Tensor]] = field(default_factory=dict)
+    heads: dict[str, HeadLayer] = field(default_factory=dict)
 
 
 def load(name: str, classes: Sequence[str], lora: Lora, seed: int) -> Workbench:
@@ -67,7 +72,9 @@ def load(name: str, classes: Sequence[str], lora: Lora, seed: int) -> Workbench:
         )
     modules = find(net, lora.targets, exclude={module_to_save(n) for n in head})
     layers = {n: attach(module, lora.dropout) for n, module in modules.items()}
-    return Workbench(net, tokenizer, layers, head, lora.train_head, base)
+    own = {n: net.get_submodule(n) for n in dict.fromkeys(n.rpartition(".")[0] for n in head)}
+    heads = {n: attach_head(m) for n, m in own.items() if isinstance(m, nn.Linear)}
+    return Workbench(net, tokenizer, layers, head, lora.train_head, base, heads=heads)
 
 
 def template(bench: Workbench, rank: int) -> dict[str, Factor]:
@@ -76,56 +83,8 @@ def template(bench: Workbench, rank: int) -> dict[str, Factor]:
     Raises:
         RecipeError: the rank is above min(out, in) of a layer.
     """
-    check_rank(_shapes(bench), rank)
-    return {name: _zeros(shape, rank) for name, shape in _shapes(bench).items()}
-
-
-def head(bench: Workbench) -> dict[str, Tensor]:
-    """Copies of the head's tensors, trained or not: what an exported adapter must hold."""
-    return {name: bench.net.get_parameter(name).detach().clone() for name in bench.head}
-
-
-def dense(bench: Workbench) -> dict[str, Tensor]:
-    """Copies of the tensors that are trained whole: the head's, or none."""
-    return head(bench) if bench.train_head else {}
-
-
-def place(
-    bench: Workbench,
-    factors: Factors,
-    dense: Dense | None = None,
-    scale: float | None = None,
-    core: Dense | None = None,
-) -> None:
-    """Put factors in as trainable parameters, and copy dense tensors into the model.
-
-    Args:
-        factors: by layer name; a layer without one, or with rank 0, is left as pretrained.
-        dense: by parameter name; one that is not given stays as it is.
-        scale: the scale to train at (B is divided accordingly, ΔW stays); default: as it comes.
-        core: by layer name, the square matrix between the sides, if any.
-
-    Raises:
-        RankError: a name or a shape that this model does not have.
-    """
-    dense, core = dense or {}, core or {}
-    heads = {name: bench.net.get_parameter(name) for name in bench.head}
-    _check({n: f.shape for n, f in factors.items()}, _shapes(bench))
-    _check({n: t.shape for n, t in dense.items()}, {n: p.shape for n, p in heads.items()})
-    for name, layer in bench.layers.items():
-        layer.place(factors.get(name, _zeros(layer.shape, 0)), scale, core.get(name))
-    for name, tensor in dense.items():
-        heads[name].data.copy_(tensor)
-
-
-def placed(bench: Workbench) -> dict[str, Factor]:
-    """The factors that are placed, as the parameters themselves: gradients pass."""
-    return {n: Factor(layer.a, layer.b, layer.scale) for n, layer in bench.layers.items()}
-
-
-def take(bench: Workbench) -> tuple[dict[str, Factor], dict[str, Tensor]]:
-    """Copies of the factors that are placed, and of the tensors that are trained whole."""
-    return {n: layer.take() for n, layer in bench.layers.items() if len(layer.a)}, dense(bench)
+    check_rank(shapes(bench), rank)
+    return {name: zeros(shape, rank) for name, shape in shapes(bench).items()}
 
 
 def fold(bench: Workbench, deltas: Mapping[str, Tensor]) -> None:
@@ -137,7 +96,7 @@ def fold(bench: Workbench, deltas: Mapping[str, Tensor]) -> None:
     Raises:
         RankError: a name or a shape that this model does not have.
     """
-    _check({n: t.shape for n, t in deltas.items()}, _shapes(bench))
+    check_shapes({n: t.shape for n, t in deltas.items()}, shapes(bench))
     for name in deltas.keys() | bench.pristine.keys():
         module = bench.net.get_submodule(name)
         if name not in deltas:
@@ -170,41 +129,28 @@ def stored_transposed(bench: Workbench) -> bool:
     return any(transposed(bench.net.get_submodule(name)) for name in bench.layers)
 
 
-def trainable(
-    bench: Workbench, train: Sides = "ab"
-) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Let gradients reach what is trained: (factor parameters, dense parameters), in model order.
-
-    Args:
-        train: which factors; the others stay as they are placed.
-    """
-    factors = []
-    for layer in bench.layers.values():
-        layer.a.requires_grad_(train in ("ab", "a"))
-        layer.b.requires_grad_(train in ("ab", "b"))
-        parameters = (layer.a, layer.b, *([] if layer.core is None else [layer.core]))
-        factors += [p for p in parameters if p.requires_grad and p.numel()]
-    dense = [bench.net.get_parameter(name) for name in bench.head if bench.train_head]
-    for parameter in dense:
-        parameter.requires_grad_(True)
-    return factors, dense
-
-
-def _of_head(parameter: str) -> bool:
-    return any(part in HEAD_MODULES for part in parameter.split("."))
-
-
-def _shapes(bench: Workbench) -> dict[str, tuple[int, int]]:
+def shapes(bench: Workbench) -> dict[str, tuple[int, int]]:
+    """(out, in) of every adapted layer."""
     return {name: layer.shape for name, layer in bench.layers.items()}
 
 
-def _zeros(shape: tuple[int, int], rank: int) -> Factor:
+def zeros(shape: tuple[int, int], rank: int) -> Factor:
+    """An empty factor."""
     return Factor(torch.zeros(rank, shape[1]), torch.zeros(shape[0], rank))
 
 
-def _check(given: Mapping[str, Sequence[int]], known: Mapping[str, Sequence[int]]) -> None:
+def check_shapes(given: Mapping[str, Sequence[int]], known: Mapping[str, Sequence[int]]) -> None:
+    """Refuse tensors that a model does not have.
+
+    Raises:
+        RankError: naming the first one whose name or shape is not known.
+    """
     for name, shape in given.items():
         if name not in known:
             raise RankError(f"the model does not train {name!r}; {nearest(name, known)}")
         if tuple(shape) != tuple(known[name]):
             raise RankError(f"{name!r} has shape {tuple(known[name])}, not {tuple(shape)}")
+
+
+def _of_head(parameter: str) -> bool:
+    return any(part in HEAD_MODULES for part in parameter.split("."))

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from polyrank.client import activations
 from polyrank.client.cut import Cut, Kind, cut, other
-from polyrank.client.model import Workbench, place, template
+from polyrank.client.model import Workbench, template
+from polyrank.client.placing import place
 from polyrank.data.batches import Batch, Tokens, in_order
 from polyrank.errors import RecipeError
 from polyrank.lora.factor import Factor

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from polyrank.client.model import Workbench, logits
-from polyrank.data.batches import Tokens, in_order
+from polyrank.client.placing import seat
+from polyrank.data.batches import Batch, Tokens, in_order, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,14 @@ class Score:
         return sum(h * accuracy for h, accuracy in known) / total if total else math.nan
 
 
+class Marks(NamedTuple):
+    """By example: its label, the model's loss, and 1 where the model is right."""
+
+    labels: Tensor
+    losses: Tensor
+    hits: Tensor
+
+
 def average(scores: Sequence[Score]) -> Score:
     """The mean of several models' scores."""
     n = len(scores)
@@ -45,7 +56,7 @@ def average(scores: Sequence[Score]) -> Score:
 def score(
     bench: Workbench, tokens: Tokens, batch: int, indices: Sequence[int] | None = None
 ) -> Score:
-    """The score of the model on the bench as it is.
+    """The score of the model on the bench, or of the active one of several.
 
     Args:
         bench: the model.
@@ -54,15 +65,52 @@ def score(
         indices: which of them; all where not given.
     """
     bench.net.eval()
-    classes = int(bench.net.config.num_labels)
     chosen = torch.arange(len(tokens)) if indices is None else torch.tensor(indices)
-    losses, hits = torch.zeros(len(tokens)), torch.zeros(len(tokens))
-    for b in in_order(tokens, batch, chosen):
-        out = logits(bench, tokens, b)
-        losses[b.indices] = cross_entropy(out, b.labels, reduction="none")
-        hits[b.indices] = (out.argmax(dim=1) == b.labels).float()
-    labels = tokens.labels[chosen]
+    marks = [_marked(bench, tokens, [part])[0] for part in in_order(tokens, batch, chosen)]
+    return _score(bench, marks)
+
+
+@torch.inference_mode()
+def scores(
+    bench: Workbench, tokens: Tokens, batch: int, indices: Sequence[Sequence[int]]
+) -> list[Score | None]:
+    """The score of every model on the bench, each on examples of its own; None without any.
+
+    Args:
+        bench: the models.
+        tokens: held-out examples.
+        batch: examples of one client in a batch.
+        indices: which of them, by client.
+    """
+    bench.net.eval()
+    parts = [list(in_order(tokens, batch, torch.tensor(own, dtype=torch.int64))) for own in indices]
+    marks: list[list[Marks]] = [[] for _ in parts]
+    for step in range(max(map(len, parts))):
+        active = [i for i, own in enumerate(parts) if step < len(own)]
+        seat(bench, active)
+        found = _marked(bench, tokens, [parts[i][step] for i in active])
+        for i, one in zip(active, found, strict=True):
+            marks[i].append(one)
+    seat(bench, range(len(indices)))
+    return [_score(bench, own) if own else None for own in marks]
+
+
+def _marked(bench: Workbench, tokens: Tokens, some: Sequence[Batch]) -> list[Marks]:
+    """How each active model does on its batch."""
+    batch, _ = merged(some, tokens.pad)
+    out = logits(bench, tokens, batch)
+    losses = cross_entropy(out, batch.labels, reduction="none").view(len(some), -1)
+    hits = (out.argmax(dim=1) == batch.labels).float().view(len(some), -1)
+    return [
+        Marks(part.labels, loss[: len(part)], hit[: len(part)])
+        for part, loss, hit in zip(some, losses, hits, strict=True)
+    ]
+
+
+def _score(bench: Workbench, marks: Sequence[Marks]) -> Score:
+    labels, losses, hits = (torch.cat(column) for column in zip(*marks, strict=True))
+    classes = int(bench.net.config.num_labels)
     count = torch.bincount(labels, minlength=classes)
-    right = torch.bincount(labels, weights=hits[chosen], minlength=classes)
+    right = torch.bincount(labels, weights=hits, minlength=classes)
     by_class = tuple(float(x) for x in right / count)
-    return Score(float(losses[chosen].mean()), float(hits[chosen].mean()), by_class)
+    return Score(float(losses.mean()), float(hits.mean()), by_class)

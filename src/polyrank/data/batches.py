@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Generator, Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
@@ -102,6 +103,25 @@ def in_order(
     chosen = torch.arange(len(tokens)) if indices is None else indices
     cuts = _by_length(tokens, chosen, size)
     return (_batch(tokens, cut) for cut in cuts)
+
+
+def merged(some: Sequence[Batch], fill: int) -> tuple[Batch, Float[Tensor, "batches rows"]]:
+    """Batches one after another, each with as many rows as the largest, and which rows count.
+
+    Args:
+        some: one or more; a smaller one repeats its last row.
+        fill: the id that fills texts up.
+    """
+    rows, length = max(map(len, some)), max(b.input_ids.shape[1] for b in some)
+    real = torch.stack([(torch.arange(rows) < len(b)).float() for b in some])
+    if len(some) == 1:
+        return some[0], real
+    parts = []
+    for b in some:
+        at, more = torch.arange(rows).clamp(max=len(b) - 1), length - b.input_ids.shape[1]
+        ids, mask = pad(b.input_ids, (0, more), value=fill), pad(b.attention_mask, (0, more))
+        parts.append((ids[at], mask[at], b.labels[at], b.indices[at]))
+    return Batch(*(torch.cat(column) for column in zip(*parts, strict=True))), real
 
 
 def _by_length(tokens: Tokens, indices: Int64[Tensor, " some"], size: int) -> list[Tensor]:

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from polyrank import algorithms
-from polyrank.client.fit import Share
+from polyrank.client.group import group_size
+from polyrank.client.job import Share
 from polyrank.client.score import Score, average, score
 from polyrank.engine.simulate import Simulator
 from polyrank.evaluate import score_adapter, spectrum
@@ -67,11 +68,18 @@ def begin(recipe: Recipe, setup: Setup, private: Path | None) -> Run:
     plan, idle = planned(recipe, setup)
     kept = setup.validation
     shares = {id: Share(setup.train, part, kept[id]) for id, part in setup.parts.items()}
-    simulator = Simulator(setup.bench, shares, recipe, private)
+    simulator = Simulator(setup.bench, shares, recipe, private, _group(recipe, setup))
     federation = Federation(plan.algorithm.init(plan.template, recipe.seed), setup.dense)
     run = Run(recipe, setup, plan, simulator, federation, idle)
     simulator.probe = partial(_probe, run)
     return run
+
+
+def _group(recipe: Recipe, setup: Setup) -> int:
+    """At most how many clients train at once."""
+    length = 1 if recipe.cache == "first-token" else recipe.data.max_length
+    step = recipe.local.batch * length
+    return group_size(setup.bench, setup.train, recipe.engine.group, step)
 
 
 def first(run: Run, label: str) -> dict[str, object]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from polyrank.client import activations
 from polyrank.client.memory import profile
-from polyrank.client.model import Workbench, dense, longest_text, template
+from polyrank.client.model import Workbench, longest_text, template
 from polyrank.client.model import load as load_model
+from polyrank.client.placing import dense
 from polyrank.client.prefix import cached
 from polyrank.data import partition, source
 from polyrank.data.batches import Tokens, tokenize

@@ -7,7 +7,7 @@ that is killed at any moment goes on from the last checkpoint to the same bits.
 import time
 
 from polyrank import files
-from polyrank.client import model
+from polyrank.client import model, placing
 from polyrank.engine import store
 from polyrank.errors import StorageError
 from polyrank.experiment import running
@@ -105,7 +105,7 @@ def _finish(run: Run, folder: Folder) -> None:
         with uninterrupted():
             records.append(folder.records, record)
     bench = run.setup.bench
-    head = {**model.head(bench), **run.federation.dense}
+    head = {**placing.head(bench), **run.federation.dense}
     # A federation in which no update ever counted has no direction yet: one slot of zeros.
     read = run.plan.algorithm.read(run.federation.state)
     factors = {n: f if f.rank else truncate(run.plan.template[n], 1) for n, f in read.items()}

@@ -21,7 +21,9 @@ from polyrank.recipe.values import (
     one_rank_each,
 )
 
-__all__ = ["Aggregation", "Algorithm", "Data", "Evaluation", "Local", "Lora", "Output", "Recipe"]
+__all__ = [
+    "Aggregation", "Algorithm", "Data", "Engine", "Evaluation", "Local", "Lora", "Output", "Recipe",
+]  # fmt: skip
 
 
 class Algorithm(BaseModel):
@@ -109,6 +111,14 @@ class Evaluation(Part):
     """Measure them on the first of the held-out examples, so many."""
 
 
+class Engine(Part):
+    """How the clients of a simulation are run."""
+
+    group: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """At most how many clients train at once on the base that they share: auto, 1 or more. The
+    results are the same but for rounding, and for what dropout draws."""
+
+
 class Output(Part):
     """Where results go."""
 
@@ -145,6 +155,7 @@ class Recipe(Part):
     """Share of the clients in each round."""
     local: Local = Local()
     evaluation: Evaluation = Evaluation()
+    engine: Engine = Engine()
     output: Output = Output()
     seed: int = Field(0, ge=0)
     """The root of every random number."""

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from transformers import AlbertConfig, AutoModelForSequenceClassification, DistilBertConfig
 
-from polyrank.lora.layer import find, shape
+from polyrank.lora.layer import shape
+from polyrank.lora.targets import find
 
 # Three 768×768 matrices of each layer; ALBERT's layers share theirs.
 TARGETS = {

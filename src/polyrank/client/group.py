@@ -1,0 +1,68 @@
+"""How many clients train at once on one base."""
+
+from typing import Literal
+
+import torch
+
+from polyrank.client.model import Workbench, logits, template
+from polyrank.client.placing import Model, dense, place, place_all, several
+from polyrank.data.batches import Tokens, in_order, merged
+from polyrank.errors import RecipeError
+from polyrank.lora.factor import Factor
+from polyrank.seeds import derive
+
+TOKENS = 2048  # in a step: larger batches are not cheaper by the token
+MOST = 32
+_TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
+
+
+def group_size(bench: Workbench, tokens: Tokens, asked: int | Literal["auto"], step: int) -> int:
+    """How many clients can train at once: as asked, or so many that a step has enough tokens.
+
+    Args:
+        bench: the model; what is placed on it is dropped.
+        tokens: examples to compare models on.
+        asked: by the recipe.
+        step: tokens in one client's batch.
+
+    Raises:
+        RecipeError: several are asked for, and this model cannot serve them at once.
+    """
+    size = max(1, min(MOST, TOKENS // step)) if asked == "auto" else asked
+    if size == 1 or (reason := _hindrance(bench, tokens)) is None:
+        return size
+    if asked == "auto":
+        return 1
+    raise RecipeError("engine.group", f"{asked}: {reason}; use 1")
+
+
+@torch.no_grad()
+def _hindrance(bench: Workbench, tokens: Tokens) -> str | None:
+    """Why the model cannot serve several clients at once; None where it can, as compared."""
+    if not several(bench):
+        owned = next(n for n in bench.head if n.rpartition(".")[0] not in bench.heads)
+        return f"{owned} of the head is no part of a linear layer"
+    bench.net.eval()
+    models = [_some(bench, rank) for rank in (1, 1, 2)]
+    parts = list(in_order(tokens, 2, torch.arange(min(len(tokens), 6))))
+    parts = [parts[i % len(parts)] for i in range(len(models))]
+    alone = []
+    for model, part in zip(models, parts, strict=True):
+        place_all(bench, [model])
+        alone.append(logits(bench, tokens, part))
+    start = dense(bench)
+    place_all(bench, models)
+    batch, real = merged(parts, tokens.pad)
+    found = logits(bench, tokens, batch)[real.flatten() > 0]
+    place(bench, {}, start)
+    wanted = torch.cat(alone)
+    difference = float((found - wanted).abs().max() / wanted.abs().max())
+    return None if difference < _TOLERANCE else f"the model's logits differ by {difference:.1g}"
+
+
+def _some(bench: Workbench, rank: int) -> Model:
+    draw = derive(0, "group", rank)
+    return Model({
+        name: Factor(*(torch.randn(t.shape, generator=draw) / t.numel() ** 0.5 for t in (f.a, f.b)))
+        for name, f in template(bench, rank).items()
+    })  # fmt: skip
