@@ -6,13 +6,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from polyrank.algorithm import Algorithm, State
 from polyrank.algorithms import load
 from polyrank.client.private import base_of, kept
+from polyrank.client.start import begin
 from polyrank.lora.factor import Factor
 from polyrank.messages import Client, Upload
-from tests.algorithms.dense import IN, OUT, best, close, mean, template, uploads
+from tests.algorithms.dense import IN, OUT, best, close, template, uploads
 
 RANKS = st.lists(st.integers(1, 7), min_size=1, max_size=5)
 ZERO = torch.zeros(OUT, IN, dtype=torch.float64)
@@ -27,31 +29,39 @@ def idle(algorithm: Algorithm, state: State, client: Client) -> Upload:
     return Upload(client, start or nothing, 1)
 
 
+def averaged(changes: list[Tensor], rows: list[Tensor], p: list[float], trust: float) -> Tensor:
+    """(Σ p C N)(Σ p N)⁻¹ with N = Π + ω(I − Π), written out densely."""
+    eye = torch.eye(IN, dtype=torch.float64)
+    spaces = [torch.linalg.pinv(a) @ a for a in rows]
+    n = [x + trust * (eye - x) for x in spaces]
+    whole = sum(w * m for w, m in zip(p, n, strict=True))
+    parts = sum(w * c @ m for w, c, m in zip(p, changes, n, strict=True))
+    return parts @ torch.linalg.inv(whole)
+
+
+@pytest.mark.parametrize("start", ["piece", "random"])
+@pytest.mark.parametrize("trust", [1.0, 0.3, 0.05])
 @given(RANKS)
-def test_the_server_holds_the_exact_sum_of_all_changes(ranks: list[int]) -> None:
-    """Each client's change is measured from the piece that it was sent to train."""
-    algorithm = load("catchup")
+def test_the_server_adds_the_mean_of_all_changes_over_those_who_train(
+    start: str, trust: float, ranks: list[int]
+) -> None:
+    """Each client's change is measured from what it was sent to train; with ω = 1 the mean."""
+    algorithm = load("catchup", start=start, trust=trust)
+    ranks = [min(r, IN) for r in ranks]
     state, expected = algorithm.init(template(7), 0), ZERO
     for t in range(3):
         sent = uploads(ranks, seed=t)
-        begun = [algorithm.send(state, u.client).start for u in sent]
-        starts = [s["w"].delta if s else ZERO for s in begun]  # none in the first round
+        like = template(1)
+        starts = [begin(algorithm.send(state, u.client), u.client, like)["w"] for u in sent]
         state, _ = algorithm.aggregate(state, sent)
         total = sum(u.examples for u in sent)
-        since = sum(u.examples / total * s for u, s in zip(sent, starts, strict=True))
-        expected = expected + mean(sent) - since
+        p = [u.examples / total for u in sent]
+        changes = [u.factors["w"].delta - s.delta for u, s in zip(sent, starts, strict=True)]
+        expected = expected + averaged(changes, [s.a for s in starts], p, trust)
         close(algorithm.read(state)["w"].delta, expected)
-
-
-@given(RANKS)
-def test_fresh_factors_are_added_as_they_are(ranks: list[int]) -> None:
-    algorithm = load("catchup", start="random")
-    state, expected = algorithm.init(template(7), 0), ZERO
-    for t in range(3):
-        sent = uploads(ranks, seed=t)
-        state, _ = algorithm.aggregate(state, sent)
-        expected = expected + mean(sent)
-        close(algorithm.read(state)["w"].delta, expected)
+        if trust == 1.0:
+            plain = sum(w * c for w, c in zip(p, changes, strict=True))
+            close(averaged(changes, [s.a for s in starts], p, trust), plain)
 
 
 @given(ranks=RANKS, weights=st.lists(st.floats(0.01, 9), min_size=5))

@@ -64,6 +64,6 @@ def test_quick_takes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "ag_news").mkdir()
     assert {t.cell for t in byun_lee.stages(tmp_path, quick=True)[0]([])} == {"ag_news"}
     first, second = (s([]) for s in byun_lee.stages(tmp_path, quick=False))
-    assert {t.label for t in first} == {*byun_lee.PADDED, *byun_lee.EQUAL}
+    assert {t.label for t in first} == {*byun_lee.PADDED, *byun_lee.CONTROL, *byun_lee.EQUAL}
     assert {"catchup", "fedhl", "flora"} <= {t.label for t in second}
     assert not any(str(tmp_path) in t.key for t in first)  # results name no place of a machine

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from polyrank import algorithms
 from polyrank.report.statistics import Estimate, estimate
-from polyrank.reproduce import catchup, catchup_page, data, fedhl, fedhl_page, tables, toy_page
+from polyrank.reproduce import (
+    catchup,
+    catchup_page,
+    data,
+    fedhl,
+    fedhl_page,
+    frozen_head,
+    frozen_head_page,
+    tables,
+    toy_page,
+)
 from polyrank.reproduce.grid import Row, Trial
 from polyrank.reproduce.toy import Setting
 from polyrank.reproduce.toy_figures import convergence
@@ -275,3 +285,42 @@ def test_the_rate_follows_from_slopes_and_drifts() -> None:
     assert "vanishes under `still` and `stuck`; it does not under `moved` (0.3)." in first
     assert "have `still` and `moved`. Of these, `moved` have a drift" in second
     assert "Without drift and yet slower: `stuck`." in second
+
+
+def frozen(better: dict[str, float]) -> list[Row]:
+    grid, of = tuned(list(frozen_head.chosen_by(NOWHERE))), score(better)
+    return [*grid, *(row(t, of(t)) for t in frozen_head.runs(NOWHERE, grid))]
+
+
+def test_the_frozen_heads_page_says_who_makes_the_most_of_the_ranks() -> None:
+    better = {"catchup": 0.3, frozen_head.HIGHEST: 0.3, "flora": 0.1, "zero-pad": -0.2}
+    text = frozen_head_page.section(frozen(better)).text
+    assert "Rank matters here: `rank 64 for all` less `fedit` at the mean rank +30." in text
+    assert "“As good as if everyone could afford the highest rank” **is a tie**" in text
+    assert "0.100 of FLoRA's, at most an eighth" in " ".join(text.split())
+    assert "“Better than FedHL for the same traffic” **holds**" in text
+    assert "Of the 18 others `catchup` is ahead of" in text
+    assert "Not run yet" not in text
+    lines = [line for line in text.splitlines() if line.startswith("| `catchup` | **80")]
+    assert len(lines) == 1
+
+
+def test_the_frozen_head_has_the_highest_rank_for_comparison() -> None:
+    trials = list(frozen_head.chosen_by(NOWHERE))
+    assert len(trials) == len(frozen_head.labels()) * 3 * 2
+    top = [t for t in trials if t.label == frozen_head.HIGHEST]
+    assert all({"algorithm=fedit", "lora.ranks=64"} <= set(t.overrides) for t in top)
+    assert all("lora.train_head=false" in t.overrides for t in trials)
+    assert len({t.key for t in trials}) == len(trials)
+
+
+def test_a_frozen_heads_page_without_runs_says_so() -> None:
+    grid = tuned(list(frozen_head.chosen_by(NOWHERE)))
+    assert "Not run yet." in frozen_head_page.section(grid).text
+    first, quick = frozen_head.stages(NOWHERE, quick=True)
+    assert [t.key for t in first([])] == [r["key"] for r in grid]
+    assert {(t.cell, t.seed) for t in quick(grid)} == {
+        (frozen_head.cell("dirichlet(0.5)", "banking77"), s) for s in (0, 1, 2)
+    }
+    few = [row(t, 0.5) for t in quick(grid)]
+    assert "over 3 seeds" in frozen_head_page.section([*grid, *few]).text

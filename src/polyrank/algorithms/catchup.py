@@ -1,7 +1,8 @@
 """Catchup: every base catches up with the full-rank update, a rank-r_i piece a round.
 
     D_g = T_g(ΔW_t − V_g)     client i: base W0 + V_g, trains B_i A_i from D_g     V_g ← V_g + D_g
-    ΔW_{t+1} = ΔW_t + Σ_i p_i (s_i B_i A_i − D_g)
+    ΔW_{t+1} = ΔW_t + (Σ_i p_i C_i N_i)(Σ_i p_i N_i)⁻¹,     C_i = s_i B_i A_i − D_g
+    N_i = Π_i + ω(I − Π_i),     Π_i: projects on the rows of A that client i trains from
 
 The server keeps ΔW at full rank and, for each rank group g, a shadow V_g: what a client of that
 group holds in its base. Each round it sends the best rank-g piece of what the group lacks. The
@@ -9,15 +10,23 @@ client trains that piece, so that its factors start in directions that matter, a
 the piece as it was sent, at no cost in memory or trainable parameters. What was left out stays in
 ΔW − V_g and is sent later (error feedback on the way down), so that even a client of rank 2 ends
 up with the full-rank model, and its gradients are not taken at a truncated point. A client that
-was away fetches the pieces it missed, or V_g whole where that is smaller. With `start=random` the
-piece is folded in first and fresh factors are trained (A random, B = 0), as under FLoRA.
+was away fetches the pieces it missed, or V_g whole where that is smaller.
 
-This project's own. Unbiased changes are from FedHL (https://arxiv.org/abs/2505.18494), folding from
-FLoRA (https://arxiv.org/abs/2409.05976), error feedback from Seide et al. 2014 and Karimireddy et
-al. (https://arxiv.org/abs/1901.09847).
+A client of rank r moves ΔW in r directions only. In the plain mean of the changes (ω = 1) a
+direction that few clients can train is diluted by all the others; here a direction is averaged
+over those who train it (lora/coverage.py), with ω for the others. A client that changes nothing
+moves nothing, and equal changes are taken as they are, for any ω. All clients of a round draw
+their fresh rows from one seed, so that the rows of a low rank are among those of a higher one.
+
+With `start=random` the piece is folded in first and fresh factors are trained (A random, B = 0),
+as under FLoRA.
+
+This project's own. Unbiased changes are from FedHL (https://arxiv.org/abs/2505.18494), the mean
+over those who hold a slot from Byun & Lee (https://arxiv.org/abs/2406.17477), folding from FLoRA
+(https://arxiv.org/abs/2409.05976), error feedback from Seide et al. 2014 and Karimireddy et al.
+(https://arxiv.org/abs/1901.09847).
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
@@ -25,6 +34,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from polyrank.algorithm import About, Algorithm, Held, Info
+from polyrank.lora import coverage
 from polyrank.lora.algebra import leading, stack, truncate
 from polyrank.lora.factor import Factor, Factors
 from polyrank.lora.folds import Folds, grown, lacking, total, unfolded
@@ -37,7 +47,7 @@ from polyrank.seeds import number
 ABOUT = About(
     paper="this project",
     up="r_i(m+n)", down="r_i(m+n)", server="ΔW, a shadow per rank", mixed=True,
-    exact=True,
+    exact=False,
 )  # fmt: skip
 
 
@@ -63,21 +73,28 @@ class Options(NamedTuple):
     start: str
     down: float
     tau: float
+    trust: float
 
     def slots(self, rank: int) -> int:
         """Of a piece for clients of this rank."""
         return max(1, round(self.down * rank)) if self.start == "random" else rank
+
+    def begun(self, state: State, shadow: Shadow, rank: int) -> dict[str, Factor]:
+        """What a client of this rank trains from: the piece, with fresh rows for empty slots."""
+        pieces = shadow.piece if self.start == "piece" else unfolded(state.delta).merged
+        return share(pieces, rank, number(state.seed, "catchup", state.version))
 
 
 def build(
     start: Literal["piece", "random"] = "piece",
     down: Annotated[float, Field(gt=0)] = 1.0,
     tau: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    trust: Annotated[float, Field(gt=0, le=1)] = 0.3,
 ) -> Algorithm:
     """Clients train the `piece` they are sent, or `random` fresh factors beside it (a piece then
     has `down`·r_i slots); the server keeps the share `tau` of ΔW's energy (below 1 it forgets what
-    may be noise)."""
-    chosen = Options(start, down, tau)
+    may be noise); `trust` is ω, what a client counts in directions that it does not train."""
+    chosen = Options(start, down, tau, trust)
 
     def init(template: Factors, seed: int) -> State:
         return State(unfolded(template).merged, {}, 0, seed)
@@ -85,17 +102,15 @@ def build(
     def send(state: State, client: Client) -> Download:
         shadow = _shadow(state, client.rank, chosen)
         since, fold = lacking(shadow.base, client.seen)
-        seed = number(state.seed, "catchup", state.version, client.id)
         begun = {}
-        if start == "piece":
-            some = any(f.rank for f in shadow.piece.values())  # else A is drawn and B is zero
-            begun = share(shadow.piece, client.rank, seed) if some else {}
-        else:
+        if start == "random":
             fold = {n: total([*([fold[n]] if n in fold else []), f])
                     for n, f in shadow.piece.items()}  # fmt: skip
+        elif any(f.rank for f in shadow.piece.values()):  # else A is drawn and B is zero
+            begun = chosen.begun(state, shadow, client.rank)
         return Download(
             start=begun,
-            fresh=seed,
+            fresh=number(state.seed, "catchup", state.version),
             fold={n: f for n, f in fold.items() if f.rank},
             since=since,
             version=shadow.base.version + 1,
@@ -103,17 +118,16 @@ def build(
         )
 
     def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        ends = {name: nothing() for name in state.delta}
-        starts: dict[str, dict[int, float]] = {n: defaultdict(float) for n in state.delta}
+        ends: dict[str, dict[int, Sum]] = {name: {} for name in state.delta}
         ranks = {int(rank) for rank in state.shadows}
         for upload in uploads:
-            ranks.add(upload.client.rank)
+            rank = upload.client.rank
+            ranks.add(rank)
             for name, f in upload.factors.items():
-                ends[name] = add(ends[name], f, upload.counts(name))
-                starts[name][upload.client.rank] += upload.counts(name)
+                ends[name][rank] = add(ends[name].get(rank, nothing()), f, upload.counts(name))
         old = {r: _shadow(state, r, chosen) for r in sorted(ranks)}
-        taken = {r: s.piece if start == "piece" else {} for r, s in old.items()}
-        delta = {n: _plus(n, f, ends[n], (starts[n], taken), tau) for n, f in state.delta.items()}
+        begun = {r: chosen.begun(state, s, r) for r, s in old.items()}
+        delta = {n: _plus(f, _changes(n, ends[n], begun), chosen) for n, f in state.delta.items()}
         shadows = {
             str(r): _next(s, delta, chosen.slots(r), number(state.seed, "piece", state.version, r))
             for r, s in old.items()
@@ -145,17 +159,22 @@ def _next(shadow: Shadow, delta: Factors, slots: int, seed: int) -> Shadow:
     return Shadow(base, {n: leading(f, slots, seed) for n, f in lacks.items()})
 
 
-def _plus(
-    name: str,
-    delta: Factor,
-    ends: Sum,
-    starts: tuple[Mapping[int, float], Mapping[int, Factors]],
-    tau: float,
-) -> Factor:
-    """ΔW + Σ_i p_i B_iA_i − Σ_g P_g D_g, in SVD order; `starts` are P_g and D_g by rank."""
-    masses, pieces = starts
-    if ends.total <= 0:
+def _changes(
+    name: str, ends: Mapping[int, Sum], begun: Mapping[int, Factors]
+) -> list[coverage.Covered]:
+    """Σ_{i∈g} p_i C_i of every rank group that has a weight, with the rows it trained from."""
+    weight = sum(s.total for s in ends.values())
+    found = []
+    for rank, s in sorted(ends.items()):
+        if s.total > 0:
+            start = begun[rank][name]
+            parts, weights = [*s.parts, start], [*[1 / weight] * len(s.parts), -s.total / weight]
+            found.append(coverage.Covered(stack(parts, weights), s.total / weight, start.a))
+    return found
+
+
+def _plus(delta: Factor, changes: list[coverage.Covered], chosen: Options) -> Factor:
+    """ΔW and the mean change, in SVD order."""
+    if not changes:
         return delta
-    terms = [(delta, 1.0), *((f, 1 / ends.total) for f in ends.parts)]
-    terms += [(pieces[r][name], -m / ends.total) for r, m in masses.items() if name in pieces[r]]
-    return thresholded(stack([f for f, _ in terms], [w for _, w in terms]), tau)
+    return thresholded(stack([delta, coverage.mean(changes, chosen.trust)], [1.0, 1.0]), chosen.tau)

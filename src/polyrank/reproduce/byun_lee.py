@@ -24,6 +24,13 @@ PADDED = {
     "zero-pad, norm weights": ("algorithm=zero-pad", "aggregation.weights=norm"),
     "replicate": ("algorithm=replicate",),
 }
+# Without dilution: every slot is held by all. What falls here too is not dilution's doing.
+CONTROL = {
+    "zero-pad, all promoted": (
+        "algorithm=zero-pad",
+        "lora.ranks={policy: quality, low: 5, high: 20, share: 100%, warmup: 1}",
+    )
+}
 EQUAL = {f"rank {r}": ("algorithm=fedit", f"lora.ranks={r}") for r in (5, 7, 20)}
 
 
@@ -34,7 +41,7 @@ def stages(folder: Path, quick: bool) -> list[Stage]:
     others = {n: (f"algorithm={n}",) for n in algorithms.names()
               if n not in PADDED and algorithms.about(n).mixed}  # fmt: skip
     return [
-        lambda rows: list(_runs(folder, SETS, {**PADDED, **EQUAL})),
+        lambda rows: list(_runs(folder, SETS, {**PADDED, **CONTROL, **EQUAL})),
         lambda rows: list(_runs(folder, SETS, others)),
     ]
 
@@ -42,7 +49,7 @@ def stages(folder: Path, quick: bool) -> list[Stage]:
 def labels(rows: Sequence[Row]) -> list[str]:
     """The variants that there are rows of, the paper's first."""
     found = {row["label"] for row in rows}
-    own = [label for label in (*PADDED, *EQUAL) if label in found]
+    own = [label for label in (*PADDED, *CONTROL, *EQUAL) if label in found]
     return [*own, *sorted(found - set(own))]
 
 

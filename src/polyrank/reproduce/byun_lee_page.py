@@ -77,7 +77,9 @@ def _setting(rows: Sequence[Row]) -> Iterator[str]:
         "texts, which nobody trains on (on its own, a client with one label would look best). "
         "The setting was looked for under seed 0, which is not among those shown; with less skewed "
         "clients (α = 1) there is no collapse to see (LOG.md). Equal ranks (`rank 5`, `rank 7`, "
-        "`rank 20`) are FedIT and have no warm-up round. Hyperparameters are the same for all."
+        "`rank 20`) are FedIT and have no warm-up round. `zero-pad, all promoted` is a control: "
+        "after the warm-up everybody has rank 20, so that no slot is diluted. Hyperparameters are "
+        "the same for all."
     )
 
 

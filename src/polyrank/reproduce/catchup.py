@@ -27,9 +27,7 @@ VARIANTS = {
     "catchup:momentum=0.9": (
         "aggregation.optimizer=momentum", "aggregation.momentum=0.9", "aggregation.lr=0.2",
     ),
-    "catchup:momentum=0.5": (
-        "aggregation.optimizer=momentum", "aggregation.momentum=0.5", "aggregation.lr=0.6",
-    ),
+    "catchup:trust=1": ("algorithm.trust=1.0",),
     "catchup:weights=regularised": ("aggregation.weights=regularised",),
 }  # fmt: skip
 LONG = ("catchup", "flora", "fedhl")

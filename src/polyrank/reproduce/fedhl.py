@@ -35,10 +35,10 @@ SCALES = {
 def chosen_by(folder: Path) -> Iterator[Trial]:
     """One grid of learning rates for every algorithm, on validation data."""
     for name in ("banking77", "ag_news"):
-        keys = [*_data(name, folder), "data.evaluate_on=validation"]
+        keys = [*subset(name, folder), "data.evaluate_on=validation"]
         for label in algorithms.names():
             for rate in RATES:
-                own = (*keys, *_scale("silo", "dirichlet(0.5)"), *_ranks(label, "harsh"))
+                own = (*keys, *scaled("silo", "dirichlet(0.5)"), *ranked(label, "harsh"))
                 over = (*own, f"algorithm={label}", f"local.lr={rate}")
                 yield Trial("grid", f"{name} lr {rate}", label, TUNING, over, name)
 
@@ -59,10 +59,10 @@ def runs(folder: Path, rows: Sequence[Row], seeds: Sequence[int] = SEEDS) -> Ite
     """Every algorithm in every setting, the telling settings first."""
     best = winners(rows)
     for partition, scale, name, seed, mix in product(PARTITIONS, SCALES, SETS, seeds, MIXES):
-        keys = (*_data(name, folder), *_scale(scale, partition))
+        keys = (*subset(name, folder), *scaled(scale, partition))
         cell, group = f"{scale}, {mix}, {partition}, {name}", f"{scale}, {partition}, {name}"
         for label in algorithms.names():
-            own = (*_ranks(label, mix), f"algorithm={label}", f"local.lr={best[label]}")
+            own = (*ranked(label, mix), f"algorithm={label}", f"local.lr={best[label]}")
             yield Trial("runs", cell, label, seed, (*keys, *own), group)
 
 
@@ -77,14 +77,17 @@ def stages(folder: Path, quick: bool) -> list[Stage]:
     return [*grid, first_cell if quick else lambda rows: list(runs(folder, rows))]
 
 
-def _data(name: str, folder: Path) -> tuple[str, ...]:
+def subset(name: str, folder: Path) -> tuple[str, ...]:
+    """The keys for a data set's texts."""
     return (f"data.path={data.subset(name, folder, TRAIN, TEST)}",)
 
 
-def _scale(scale: str, partition: str) -> tuple[str, ...]:
+def scaled(scale: str, partition: str) -> tuple[str, ...]:
+    """The keys for how many clients there are, and how the texts are spread over them."""
     return (*SCALES[scale], f"data.partition={partition}")
 
 
-def _ranks(label: str, mix: str) -> tuple[str, ...]:
+def ranked(label: str, mix: str) -> tuple[str, ...]:
+    """The key for the ranks: the mix, or its mean for an algorithm that needs equal ones."""
     ranks, mean = MIXES[mix]
     return (f"lora.ranks={ranks if algorithms.about(label).mixed else mean}",)

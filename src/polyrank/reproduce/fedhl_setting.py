@@ -40,7 +40,11 @@ def setting() -> Iterator[str]:
     )
 
 
-def rates(rows: Sequence[Row], labels: Sequence[str] | None = None) -> Iterator[str]:
+def rates(
+    rows: Sequence[Row],
+    labels: Sequence[str] | None = None,
+    grid: Sequence[str] = fedhl.RATES,
+) -> Iterator[str]:
     """The grid of learning rates: a line per algorithm, the winner in bold once all are tried."""
     shown = {(r["label"], r["cell"]): r["accuracy"] for r in rows if r["part"] == "grid"}
     if not shown:
@@ -48,9 +52,9 @@ def rates(rows: Sequence[Row], labels: Sequence[str] | None = None) -> Iterator[
         return
     sets = list(dict.fromkeys(cell.split(" lr ")[0] for _, cell in shown))
     tried = {a: [_mean([shown.get((a, f"{name} lr {rate}")) for name in sets])
-                 for rate in fedhl.RATES] for a in labels or algorithms.names()}  # fmt: skip
+                 for rate in grid] for a in labels or algorithms.names()}  # fmt: skip
     best = {a: rate for a, rate in fedhl.winners(rows).items() if None not in tried.get(a, [None])}
-    edge = [a for a, rate in best.items() if rate in (fedhl.RATES[0], fedhl.RATES[-1])]
+    edge = [a for a, rate in best.items() if rate in (grid[0], grid[-1])]
     left = [a for a in tried if a not in best]
     yield prose(
         f"One grid for all, {fedhl.SCALES['silo'][0].split('=')[1]} clients with harsh ranks, on a "
@@ -60,12 +64,14 @@ def rates(rows: Sequence[Row], labels: Sequence[str] | None = None) -> Iterator[
            if edge else "")
         + (f" Not finished: {listed(code(left))}." if left else "")
     )  # fmt: skip
-    yield tables.table(["algorithm", *fedhl.RATES], (_tried(a, m, best) for a, m in tried.items()))
+    yield tables.table(["algorithm", *grid], (_tried(a, tried[a], best, grid) for a in tried))
 
 
-def _tried(label: str, means: Sequence[float | None], best: dict[str, str]) -> list[str]:
+def _tried(
+    label: str, means: Sequence[float | None], best: dict[str, str], grid: Sequence[str]
+) -> list[str]:
     told = [NOTHING if m is None else f"{100 * m:.1f}" for m in means]
-    won = [rate == best.get(label) for rate in fedhl.RATES]
+    won = [rate == best.get(label) for rate in grid]
     return [f"`{label}`", *map(bold, told, won)]
 
 

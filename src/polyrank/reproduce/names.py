@@ -9,6 +9,8 @@ from polyrank.reproduce import (
     catchup_page,
     fedhl,
     fedhl_page,
+    frozen_head,
+    frozen_head_page,
     grid,
     toy_trials,
 )
@@ -22,5 +24,8 @@ EXPERIMENTS = {
     "toy": Experiment(toy_trials.run, toy_trials.stages, toy_trials.section),
     "catchup": Experiment(
         partial(grid.run, catchup.RECIPE), catchup.stages, catchup_page.section, also="fedhl"
+    ),
+    "frozen-head": Experiment(
+        partial(grid.run, frozen_head.RECIPE), frozen_head.stages, frozen_head_page.section
     ),
 }
