@@ -181,7 +181,7 @@ def test_merged_batches_keep_every_row_and_say_which_are_filled_up(setup: Setup)
 
 def test_the_size_of_a_group(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     size = lambda asked, step: group_size(setup.bench, setup.train, asked, step)  # noqa: E731
-    assert [size(*x) for x in ((1, 4), (7, 4), ("auto", 128), ("auto", 4096))] == [1, 7, 16, 1]
+    assert [size(*x) for x in ((1, 4), (7, 4), ("auto", 128), ("auto", 4096))] == [1, 7, 8, 1]
     head = dense(setup.bench)
     assert size("auto", 1) == 32
     assert all(torch.equal(t, head[n]) for n, t in dense(setup.bench).items())

@@ -11,7 +11,7 @@ from polyrank.errors import RecipeError
 from polyrank.lora.factor import Factor
 from polyrank.seeds import derive
 
-TOKENS = 2048  # in a step: larger batches are not cheaper by the token
+TOKENS = 1024  # in a step: texts of several clients are padded to the longest of all
 MOST = 32
 _TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 
