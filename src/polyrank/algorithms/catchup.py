@@ -46,7 +46,7 @@ from polyrank.seeds import number
 
 ABOUT = About(
     paper="this project",
-    up="r_i(m+n)", down="r_i(m+n)", server="ΔW, a shadow per rank", mixed=True,
+    up="r_i(m+n)", down="r_i(m+n)", server="ΔW, shadows", mixed=True,
     exact=False,
 )  # fmt: skip
 

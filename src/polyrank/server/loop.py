@@ -12,6 +12,7 @@ from polyrank.lora.factor import Dense, Factors
 from polyrank.messages import Client, Download, Upload
 from polyrank.recipe.schema import Aggregation
 from polyrank.server.held import held
+from polyrank.server.layout import settled
 from polyrank.server.optimizer import Moments, step
 from polyrank.server.sampling import sample
 from polyrank.server.weighing import Weighing, told, weighing
@@ -149,7 +150,7 @@ def _moved_on(plan: Plan, old: Federation, intake: "Intake", state: State) -> Fe
     # What a client keeps is of its old rank: with the new one it is sent everything.
     seen = {**old.seen, **intake.seen, **dict.fromkeys(changed, 0)}
     ranks = {**old.ranks, **changed}
-    return Federation(*after, old.round + 1, seen, ranks, moments)
+    return settled(Federation(*after, old.round + 1, seen, ranks, moments))
 
 
 class Intake:

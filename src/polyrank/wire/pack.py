@@ -130,7 +130,8 @@ def load_exactly(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         MessageError: not safetensors, or without this package's facts.
     """
     try:
-        tensors = load(data)
+        # Copies: the bytes lie anywhere, and products of tensors that do may round differently.
+        tensors = {name: t.clone() for name, t in load(data).items()}
         length = int.from_bytes(data[:8], "little")
         facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["polyrank"])
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
