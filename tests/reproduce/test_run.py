@@ -1,12 +1,15 @@
 """Doing an experiment: shared out among processes, killed, resumed, and made a page of."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from polyrank.cli.experiments import terminable
 from polyrank.errors import DataError, PolyrankError, RecipeError, StorageError
 from polyrank.reproduce import data, grid, run
 from polyrank.reproduce.experiment import Experiment, Section, Stage
@@ -117,3 +120,10 @@ def test_a_subset_is_cut_once_and_the_same(
     assert data.available(["ag_news", "sst2"], tmp_path) == ["ag_news"]
     with pytest.raises(DataError, match="no data set 'imdb'"):
         data.subset("imdb", tmp_path, 1, 1)
+
+
+def test_a_schedulers_stop_is_as_good_as_ctrl_c() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), terminable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,5 +1,8 @@
 """The command that runs a paper's experiment."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -33,6 +36,16 @@ def reproduce(
             run.work(name, to, data, (k, n), quick)
             return
         if name is not None:
-            with Bar(out, name) as bar:
+            with terminable(), Bar(out, name) as bar:
                 run.reproduce(name, to, data, workers, quick, bar.show)
         say(f"results: {run.page(to, docs)}")
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let a scheduler's SIGTERM stop the block as Ctrl-C does: what is done is kept."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
