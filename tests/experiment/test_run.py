@@ -1,5 +1,6 @@
 """Whole runs of every algorithm on a tiny model: folder, records, adapter, resume, bad input."""
 
+import gc
 import json
 import re
 import resource
@@ -19,10 +20,13 @@ from polyrank.client import fit
 from polyrank.client.job import Job, Task
 from polyrank.client.model import Workbench
 from polyrank.client.placing import placed
+from polyrank.engine.simulate import Simulator
 from polyrank.errors import DataError, RecipeError, StorageError
 from polyrank.evaluate import effective_rank, spectrum
 from polyrank.experiment import single
 from polyrank.experiment.events import Event, RoundDone
+from polyrank.experiment.ready import prepared
+from polyrank.experiment.trial import trial
 from polyrank.lora import peft
 from polyrank.recipe.load import dump
 from polyrank.report.records import load as load_records
@@ -434,3 +438,18 @@ def test_effective_rank_counts_equal_directions() -> None:
     assert effective_rank(torch.tensor([2.0, 2.0, 2.0, 0.0])) == pytest.approx(3)
     assert effective_rank(torch.tensor([5.0])) == pytest.approx(1)
     assert effective_rank(torch.zeros(4)) == 0
+
+
+def test_a_finished_trial_leaves_no_tensors_behind(recipe: Path) -> None:
+    """Thousands of trials in one process: nothing waits for the garbage collector."""
+    made = load(recipe, "algorithm=flora")
+    setup = prepared(made)
+    trial(made, "flora", setup)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(o) is Simulator for o in gc.get_objects())
+        trial(made, "flora", setup)
+        assert sum(type(o) is Simulator for o in gc.get_objects()) == before
+    finally:
+        gc.enable()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from weakref import proxy
 
 from polyrank import algorithms
 from polyrank.client.group import group_size
@@ -23,7 +24,7 @@ from polyrank.server.loop import Federation, Plan, Reply, Round, participants, p
 from polyrank.wire.pack import pack
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Run:
     """One run under way.
 
@@ -71,7 +72,8 @@ def begin(recipe: Recipe, setup: Setup, private: Path | None) -> Run:
     simulator = Simulator(setup.bench, shares, recipe, private, _group(recipe, setup))
     federation = Federation(plan.algorithm.init(plan.template, recipe.seed), setup.dense)
     run = Run(recipe, setup, plan, simulator, federation, idle)
-    simulator.probe = partial(_probe, run)
+    # By a proxy: in a cycle the tensors of a finished run would wait for the garbage collector.
+    simulator.probe = partial(_probe, proxy(run))
     return run
 
 
