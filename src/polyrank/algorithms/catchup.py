@@ -15,8 +15,9 @@ was away fetches the pieces it missed, or V_g whole where that is smaller.
 A client of rank r moves ΔW in r directions only. In the plain mean of the changes (ω = 1) a
 direction that few clients can train is diluted by all the others; here a direction is averaged
 over those who train it (lora/coverage.py), with ω for the others. A client that changes nothing
-moves nothing, and equal changes are taken as they are, for any ω. All clients of a round draw
-their fresh rows from one seed, so that the rows of a low rank are among those of a higher one.
+moves nothing, and equal changes are taken as they are, for any ω. What few train is noisy, so that
+ω = 1 is better in long runs that end at the noise of the gradients (LOG.md). All clients of a round
+draw their fresh rows from one seed, so that the rows of a low rank are among those of a higher one.
 
 With `start=random` the piece is folded in first and fresh factors are trained (A random, B = 0),
 as under FLoRA.

@@ -40,6 +40,7 @@ CATCHUP = (
     Method("catchup", {"start": "random"}),
     Method("catchup", {"start": "random", "down": 2.0}),
     Method("catchup", {"tau": 0.99}),
+    Method("catchup", {"trust": 1.0}),
     Method("catchup", server=MOMENTUM),
     Method("flora"),
 )
