@@ -36,7 +36,8 @@ def fit(bench: Workbench, task: Task, jobs: Sequence[Job]) -> list[tuple[Private
     fold(bench, jobs[0].base)
     place_all(bench, [_model(bench, task.lora, one) for one in jobs])
     slots = choose(bench, task, jobs[0]) if len(jobs) == 1 else None
-    starts = [take(bench, i)[0] for i in range(len(jobs))]
+    # Copies, so only for those whose cut is judged by where they started.
+    starts = {i: take(bench, i)[0] for i, one in enumerate(jobs) if one.download.prune}
     begun = _measured(bench, jobs, task, "start_")
     losses = train(bench, task, jobs)
     ended = _measured(bench, jobs, task, "")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from polyrank.recipe.load import load
 from polyrank.report.words import count, listed, megabytes
-from polyrank.reproduce import frozen_head, tables
+from polyrank.reproduce import fedhl, frozen_head, tables
 from polyrank.reproduce.catchup_page import SHARE, accuracy
 from polyrank.reproduce.experiment import Section
 from polyrank.reproduce.fedhl_setting import rates
@@ -46,7 +46,7 @@ def _setting() -> Iterator[str]:
         f"partitions {listed(code(frozen_head.PARTITIONS))}, {count(len(SEEDS), 'seed')}. With a "
         "head that is trained, rank 1 is as good as rank 64 on these tasks (LOG.md), and no way of "
         f"treating ranks can show. `{HIGHEST}` is FedIT as if everyone could afford it; "
-        "algorithms for equal ranks have the mean rank, 14."
+        f"algorithms for equal ranks have the mean rank, {fedhl.MIXES[frozen_head.MIX][1]}."
     )
     yield prose(
         f"What `{OURS}` does now (a mean over those who train a direction, one seed for all fresh "
