@@ -13,7 +13,12 @@ ROOMS = {
     "typer": {"cli"},
     "rich": {"cli"},
     "print": {"cli"},
-    "linalg": {"lora/algebra.py", "lora/coverage.py"},
+    "linalg": {
+        "lora/algebra.py",
+        "lora/coverage.py",
+        "lora/krylov.py",
+        "lora/spectral.py",
+    },
     "hashlib": {"seeds.py", "client/pretrained.py"},
     "manual_seed": {"seeds.py"},
     "backward": {"client/training.py", "client/choice.py"},

@@ -1,9 +1,14 @@
-"""An algorithm is four pure functions over explicit state; the engine does the rest.
+"""An algorithm is five pure functions over explicit state; the engine does the rest.
 
     init(template, seed)       -> State            first state, from the layers' shapes
     send(state, client)        -> Download         what this client, at its rank, starts from
-    aggregate(state, uploads)  -> (State, Info)    one pass over an iterable of uploads
+    add(state, partial, upload) -> Partial         one more upload; the first comes to {}
+    update(state, partial)     -> (State, Info)    the next state, from the round's uploads
     read(state)                -> Factors          what to evaluate and export
+
+A partial aggregate is a mapping, nested or not, of things that can be added (lora/sums.py and
+slots.py, numbers, tuples). So uploads are taken as they come, in memory that does not grow with
+their number, and those of several servers are put together by `merged`, in any grouping.
 
 Tensors that are trained whole (a classification head) never reach an algorithm: the server
 averages them by data weight, the same way under every algorithm.
@@ -16,6 +21,7 @@ from polyrank.lora.factor import Factor, Factors
 from polyrank.messages import Client, Download, Upload
 
 State = Any  # a frozen dataclass of tensors, factors and numbers, one type per algorithm
+Partial = Mapping[Any, Any]
 Info = Mapping[str, Any]  # diagnostics as JSON: reported, never fed back
 
 
@@ -27,8 +33,12 @@ class Send(Protocol):
     def __call__(self, state: State, client: Client) -> Download: ...
 
 
-class Aggregate(Protocol):
-    def __call__(self, state: State, uploads: Iterable[Upload]) -> tuple[State, Info]: ...
+class Add(Protocol):
+    def __call__(self, state: State, partial: Partial, upload: Upload) -> Partial: ...
+
+
+class Update(Protocol):
+    def __call__(self, state: State, partial: Partial) -> tuple[State, Info]: ...
 
 
 class Read(Protocol):
@@ -68,11 +78,32 @@ class Holds(Protocol):
 
 
 class Algorithm(NamedTuple):
-    """The four functions; and, where the server knows it cheaper than from a download for a client
+    """The five functions; and, where the server knows it cheaper than from a download for a client
     that holds nothing, what a client starts from (for diagnostics and weights)."""
 
     init: Init
     send: Send
-    aggregate: Aggregate
+    add: Add
+    update: Update
     read: Read
     held: Holds | None = None
+
+    def aggregate(self, state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
+        """The next state from all uploads of a round, each read once."""
+        partial: Partial = {}
+        for upload in uploads:
+            partial = self.add(state, partial, upload)
+        return self.update(state, partial)
+
+
+def merged(one: Partial, other: Partial) -> Partial:
+    """Two partial aggregates as one.  Associative; {} changes nothing."""
+    both = dict(one)
+    for key, value in other.items():
+        if key not in both:
+            both[key] = value
+        elif isinstance(value, Mapping):
+            both[key] = merged(both[key], value)
+        else:
+            both[key] = both[key] + value
+    return both

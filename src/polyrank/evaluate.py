@@ -11,8 +11,8 @@ from polyrank.client.placing import place
 from polyrank.client.private import added
 from polyrank.client.score import Score, score
 from polyrank.data.batches import Tokens
-from polyrank.lora.algebra import singular_values
 from polyrank.lora.factor import Adapter, Factors
+from polyrank.lora.spectral import singular_values
 
 SHOWN = 64  # singular values kept in a record
 

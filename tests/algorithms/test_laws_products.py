@@ -11,8 +11,8 @@ from polyrank.algorithms import load
 from polyrank.client.private import base_of
 from polyrank.client.start import begin
 from polyrank.errors import RecipeError
-from polyrank.lora.algebra import recompress
 from polyrank.lora.factor import Factor
+from polyrank.lora.spectral import recompress
 from polyrank.messages import Client, Upload
 from tests.algorithms.dense import IN, OUT, best, close, mean, template, uploads
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from polyrank.errors import RankError
-from polyrank.lora import algebra
+from polyrank.lora import algebra, spectral
 from polyrank.lora.factor import Factor
 
 OUT, IN = 7, 5
@@ -64,7 +64,7 @@ def test_stack_is_the_exact_weighted_sum(fs: list[Factor], data: st.DataObject) 
 
 @given(factors(), st.integers(1, 9))
 def test_recompress_is_the_best_approximation(f: Factor, rank: int) -> None:
-    best = algebra.recompress(f, rank)
+    best = spectral.recompress(f, rank)
     tail = torch.linalg.svdvals(f.delta)[rank:].norm()
     close((f.delta - best.delta).norm(), tail)
     assert best.rank <= rank
@@ -72,7 +72,7 @@ def test_recompress_is_the_best_approximation(f: Factor, rank: int) -> None:
 
 @given(factors())
 def test_recompress_without_a_rank_is_lossless_and_in_order(f: Factor) -> None:
-    g = algebra.recompress(f)
+    g = spectral.recompress(f)
     close(g.delta, f.delta)
     sizes = g.b.norm(dim=0)
     assert (sizes.diff() <= 1e-12).all()
@@ -82,7 +82,7 @@ def test_recompress_without_a_rank_is_lossless_and_in_order(f: Factor) -> None:
 
 def test_recompress_empties_slots_below_precision() -> None:
     f = Factor(torch.ones(3, IN), torch.ones(OUT, 3))  # rank one, written in three slots
-    g = algebra.recompress(f)
+    g = spectral.recompress(f)
     assert int((g.b.norm(dim=0) > 0).sum()) == 1
     assert not g.a[1:].any()
 
@@ -95,7 +95,7 @@ def test_inner_and_norm_equal_the_dense_ones(f: Factor, g: Factor) -> None:
 
 @given(factors())
 def test_singular_values_equal_the_dense_ones(f: Factor) -> None:
-    ours, dense = algebra.singular_values(f), torch.linalg.svdvals(f.delta)
+    ours, dense = spectral.singular_values(f), torch.linalg.svdvals(f.delta)
     close(ours, dense[: len(ours)])
     assert not dense[len(ours) :].gt(1e-10).any()
 
@@ -135,8 +135,8 @@ def test_a_factor_wider_than_its_layer_is_recompressed_as_exactly(
     size = torch.exp(-decay * torch.arange(40.0))
     a = torch.randn(40, shape[1], generator=rng) * size[:, None]
     f = Factor(a, torch.randn(shape[0], 40, generator=rng))
-    exact = algebra.recompress(Factor(f.a.double(), f.b.double()))
-    got = algebra.recompress(f)
+    exact = spectral.recompress(Factor(f.a.double(), f.b.double()))
+    got = spectral.recompress(f)
     scale = float(exact.delta.norm())
     assert float((got.delta - f.delta).norm()) < 1e-5 * scale
     kept = got.b.any(dim=0)
@@ -147,7 +147,7 @@ def test_a_factor_wider_than_its_layer_is_recompressed_as_exactly(
         best = (algebra.truncate(exact, rank).delta - f.delta.double()).norm()
         assert float(lost) <= float(best) * (1 + 1e-4) + 1e-6 * scale
     rank_two = algebra.stack([algebra.truncate(f, 2)] * 20, [1.0] * 20)
-    assert int(algebra.recompress(rank_two).b.any(dim=0).sum()) == 2
+    assert int(spectral.recompress(rank_two).b.any(dim=0).sum()) == 2
 
 
 @given(factors())
@@ -167,7 +167,7 @@ def test_halves_puts_and_takes(f: Factor) -> None:
 
 @given(factors())
 def test_a_dense_update_as_a_factor(f: Factor) -> None:
-    got = algebra.factored(f.delta)
+    got = spectral.factored(f.delta)
     close(got.delta, f.delta)
     falling = got.b.norm(dim=0)
     assert (falling[:-1] >= falling[1:] - 1e-12).all()

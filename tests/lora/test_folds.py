@@ -6,11 +6,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from polyrank.errors import RankError
-from polyrank.lora.algebra import framed, half, pad, recompress, regauge
+from polyrank.lora import slots
+from polyrank.lora.algebra import framed, half, pad, regauge, total
 from polyrank.lora.equal import check_equal
 from polyrank.lora.factor import Factor, Factors
-from polyrank.lora.folds import grown, lacking, total, unfolded
-from polyrank.lora.sides import averaged, drawn, nothing, turn
+from polyrank.lora.folds import grown, lacking, unfolded
+from polyrank.lora.sides import averaged, drawn, like, turn
+from polyrank.lora.spectral import recompress
 
 SHAPES = {"w": (7, 5), "v": (3, 8)}
 
@@ -86,10 +88,12 @@ def test_sides_take_turns_and_the_other_one_stays() -> None:
     before = drawn({n: factor(n, 3, 0) for n in SHAPES}, seed=1)
     assert all(f.a.any(dim=1).all() and not f.b.any() for f in before.values())
     for side, other in ((turn(0)), (turn(1))):
-        same = averaged(before, nothing(before, side), side)
+        same = averaged(before, {}, side)
         assert all(torch.equal(same[n].a, f.a) for n, f in before.items())
-        sums = nothing(before, side)
-        assert all(s.total == 0 and s.held.shape == (3,) for s in sums.values())
+        empty = {n: slots.empty(f) for n, f in like(before, side).items()}
+        assert all(s.total == 0 and s.held.shape == (3,) for s in empty.values())
+        still = averaged(before, empty, side)
+        assert all(torch.equal(still[n].a, f.a) for n, f in before.items())
         assert all(half(f, other).shape != f.shape for f in before.values())
 
 

@@ -28,19 +28,22 @@ over those who hold a slot from Byun & Lee (https://arxiv.org/abs/2406.17477), f
 (https://arxiv.org/abs/1901.09847).
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from polyrank.algorithm import About, Algorithm, Held, Info
-from polyrank.lora import coverage
-from polyrank.lora.algebra import leading, stack, truncate
+from polyrank.algorithm import About, Algorithm, Held, Info, Partial
+from polyrank.lora import coverage, sums
+from polyrank.lora.algebra import stack, total, truncate
 from polyrank.lora.factor import Factor, Factors
-from polyrank.lora.folds import Folds, grown, lacking, total, unfolded
+from polyrank.lora.folds import Folds, grown, lacking, unfolded
+from polyrank.lora.headed import headed, parts
+from polyrank.lora.parallel import each
+from polyrank.lora.spectral import recompress
 from polyrank.lora.start import share
-from polyrank.lora.sums import Sum, add, nothing
+from polyrank.lora.sums import Sum
 from polyrank.lora.threshold import thresholded
 from polyrank.messages import Client, Download, Upload
 from polyrank.seeds import number
@@ -62,7 +65,8 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    delta: Factors  # ΔW, slots by falling singular value
+    delta: Factors  # ΔW, the leading R slots by falling singular value
+    rank: int  # R
     shadows: Mapping[str, Shadow]  # by rank
     version: int
     seed: int
@@ -98,7 +102,8 @@ def build(
     chosen = Options(start, down, tau, trust)
 
     def init(template: Factors, seed: int) -> State:
-        return State(unfolded(template).merged, {}, 0, seed)
+        rank = max((f.rank for f in template.values()), default=0)
+        return State(unfolded(template).merged, rank, {}, 0, seed)
 
     def send(state: State, client: Client) -> Download:
         shadow = _shadow(state, client.rank, chosen)
@@ -118,22 +123,22 @@ def build(
             absorb=start == "piece",
         )
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        ends: dict[str, dict[int, Sum]] = {name: {} for name in state.delta}
-        ranks = {int(rank) for rank in state.shadows}
-        for upload in uploads:
-            rank = upload.client.rank
-            ranks.add(rank)
-            for name, f in upload.factors.items():
-                ends[name][rank] = add(ends[name].get(rank, nothing()), f, upload.counts(name))
-        old = {r: _shadow(state, r, chosen) for r in sorted(ranks)}
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        rank, new = upload.client.rank, {}
+        for name, f in upload.factors.items():
+            before = partial.get(name, {})
+            ends = sums.add(before.get(rank, sums.nothing()), f, upload.counts(name))
+            new[name] = {**before, rank: ends}
+        return {**partial, **new}
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        old = {r: _shadow(state, r, chosen) for r in _ranks(state, partial)}
         begun = {r: chosen.begun(state, s, r) for r, s in old.items()}
-        delta = {n: _plus(f, _changes(n, ends[n], begun), chosen) for n, f in state.delta.items()}
-        shadows = {
-            str(r): _next(s, delta, chosen.slots(r), number(state.seed, "piece", state.version, r))
-            for r, s in old.items()
-        }
-        return State(delta, shadows, state.version + 1, state.seed), {}
+        heard = [n for n in state.delta if n in partial]
+        moved = each(heard, lambda n: _plus(state, n, _changes(n, partial[n], begun), chosen))
+        delta = {**state.delta, **moved}
+        shadows = {str(r): _next(s, delta, state.rank, chosen.slots(r)) for r, s in old.items()}
+        return replace(state, delta=delta, shadows=shadows, version=state.version + 1), {}
 
     def read(state: State) -> Factors:
         return state.delta
@@ -142,7 +147,7 @@ def build(
         shadow = _shadow(state, client.rank, chosen)
         return {n: (f, shadow.piece[n]) for n, f in shadow.base.merged.items()}
 
-    return Algorithm(init, send, aggregate, read, held)
+    return Algorithm(init, send, add, update, read, held)
 
 
 def _shadow(state: State, rank: int, chosen: Options) -> Shadow:
@@ -153,11 +158,21 @@ def _shadow(state: State, rank: int, chosen: Options) -> Shadow:
     return Shadow(unfolded(state.delta, state.version), piece)
 
 
-def _next(shadow: Shadow, delta: Factors, slots: int, seed: int) -> Shadow:
+def _ranks(state: State, partial: Partial) -> list[int]:
+    """Of every group that has taken part by now."""
+    return sorted({int(r) for r in state.shadows} | {r for ends in partial.values() for r in ends})
+
+
+def _next(shadow: Shadow, delta: Factors, rank: int, slots: int) -> Shadow:
     """V_g + D_g, and the best piece of what it then lacks."""
     base = grown(shadow.base, shadow.piece)
-    lacks = {n: stack([f, base.merged[n]], [1.0, -1.0]) for n, f in delta.items()}
-    return Shadow(base, {n: leading(f, slots, seed) for n, f in lacks.items()})
+
+    def piece(name: str) -> Factor:
+        held = base.merged[name]
+        lacks = total([*parts(delta[name], rank), Factor(held.a, -held.b, held.scale)])
+        return recompress(lacks, slots)
+
+    return Shadow(base, each(list(delta), piece))
 
 
 def _changes(
@@ -174,8 +189,10 @@ def _changes(
     return found
 
 
-def _plus(delta: Factor, changes: list[coverage.Covered], chosen: Options) -> Factor:
-    """ΔW and the mean change, in SVD order."""
+def _plus(state: State, name: str, changes: list[coverage.Covered], chosen: Options) -> Factor:
+    """ΔW and the mean change, the leading slots in SVD order."""
+    delta = state.delta[name]
     if not changes:
         return delta
-    return thresholded(stack([delta, coverage.mean(changes, chosen.trust)], [1.0, 1.0]), chosen.tau)
+    whole = total([*parts(delta, state.rank), coverage.mean(changes, chosen.trust)])
+    return headed(whole, state.rank) if chosen.tau == 1 else thresholded(whole, chosen.tau)

@@ -11,10 +11,9 @@ Zhang, Hu & Xu, Heterogeneous Federated Fine-Tuning with Parallel One-Rank Adapt
 https://arxiv.org/abs/2602.16936
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import slots
 from polyrank.lora.algebra import take
 from polyrank.lora.factor import Factors
@@ -47,19 +46,22 @@ def build() -> Algorithm:
                 fold[name] = take(f, others)
         return Download(start=start, fold=fold)
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = {name: slots.empty(f) for name, f in state.factors.items()}
-        for upload in uploads:
-            for name, f in upload.factors.items():
-                chosen = _chosen(state, upload.client, name)
-                sums[name] = slots.add(sums[name], f, upload.counts(name), chosen)
-        heard = {n: slots.by_holders(s, state.factors[n]) for n, s in sums.items()}
-        return State(heard, state.round + 1, state.seed), {}
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        new = {}
+        for name, f in upload.factors.items():
+            chosen = _chosen(state, upload.client, name)
+            before = partial.get(name) or slots.empty(state.factors[name])
+            new[name] = slots.add(before, f, upload.counts(name), chosen)
+        return {**partial, **new}
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        heard = {n: slots.by_holders(s, state.factors[n]) for n, s in partial.items()}
+        return State({**state.factors, **heard}, state.round + 1, state.seed), {}
 
     def read(state: State) -> Factors:
         return state.factors
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)
 
 
 def _chosen(state: State, client: Client, layer: str) -> tuple[int, ...]:

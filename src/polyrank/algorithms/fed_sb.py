@@ -13,16 +13,17 @@ Singhal et al., Fed-SB: A Silver Bullet for Extreme Communication Efficiency and
 (Private) Federated LoRA Fine-Tuning, TMLR 2026, https://arxiv.org/abs/2502.15436
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import slots, sums
-from polyrank.lora.algebra import framed, recompress, resize
+from polyrank.lora.algebra import framed, resize
 from polyrank.lora.equal import check_equal
 from polyrank.lora.factor import Dense, Factor, Factors
+from polyrank.lora.spectral import recompress
 from polyrank.lora.start import rows
 from polyrank.messages import Client, Download, Upload
 from polyrank.seeds import number
@@ -55,24 +56,31 @@ def build() -> Algorithm:
             since=client.seen, version=_FRAMED,
         )  # fmt: skip
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        return (_cores if state.core else _first)(state, uploads), {}
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        check_equal("fed-sb", upload.client.id, upload.factors, _asked(state))
+        if state.core:
+            return slots.add_all(partial, _asked(state), upload.factors, upload.counts)
+        return sums.add_all(partial, upload.factors, upload.counts)
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        return (_cores if state.core else _first)(state, partial), {}
 
     def read(state: State) -> Factors:
         return {n: _between(f, state.core[n]) if state.core else f for n, f in state.sides.items()}
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)
 
 
-def _first(state: State, uploads: Iterable[Upload]) -> State:
+def _asked(state: State) -> Factors:
+    """What a client uploads: a core, once there are any, else a whole factor."""
+    return {n: Factor(c, c[:0]) for n, c in state.core.items()} if state.core else state.sides
+
+
+def _first(state: State, products: Mapping[str, sums.Sum]) -> State:
     """The sides and the first cores, from the exact mean of a round of whole factors."""
-    products = {name: sums.nothing() for name in state.sides}
-    for upload in uploads:
-        check_equal("fed-sb", upload.client.id, upload.factors, state.sides)
-        sums.add_all(products, upload.factors, upload.counts)
     if not any(s.total > 0 for s in products.values()):
         return state
-    found = {n: _framed(state, n, s) for n, s in products.items()}
+    found = {n: _framed(state, n, products.get(n, sums.nothing())) for n in state.sides}
     return State(
         {n: f for n, (f, _) in found.items()}, {n: c for n, (_, c) in found.items()}, state.seed
     )
@@ -81,21 +89,18 @@ def _first(state: State, uploads: Iterable[Upload]) -> State:
 def _framed(state: State, name: str, products: sums.Sum) -> tuple[Factor, Tensor]:
     """Orthonormal sides of one layer, all directions filled, and the core between them."""
     f = state.sides[name]
-    best = resize(recompress(sums.mean(products)), f.rank) if products.total > 0 else f
+    best = resize(recompress(sums.mean(products), f.rank), f.rank) if products.total > 0 else f
     out, width = f.shape
     a = rows(f.rank, width, state.seed, name).to(f.a)
     b = rows(f.rank, out, state.seed, f"{name} columns").to(f.b).T
     return framed(best, a, b)
 
 
-def _cores(state: State, uploads: Iterable[Upload]) -> State:
+def _cores(state: State, heard: Mapping[str, slots.Slots]) -> State:
     """The mean of the cores that were sent; other layers' stay."""
-    before = {name: Factor(core, core[:0]) for name, core in state.core.items()}
-    heard = {name: slots.empty(f) for name, f in before.items()}
-    for upload in uploads:
-        check_equal("fed-sb", upload.client.id, upload.factors, before)
-        slots.add_all(heard, upload.factors, upload.counts)
-    return replace(state, core={n: slots.by_holders(s, before[n]).a for n, s in heard.items()})
+    before = _asked(state)
+    new = {n: slots.by_holders(s, before[n]).a for n, s in heard.items()}
+    return replace(state, core={**state.core, **new})
 
 
 def _between(sides: Factor, core: Tensor) -> Factor:

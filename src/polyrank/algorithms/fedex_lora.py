@@ -10,14 +10,14 @@ Singhal et al., FedEx-LoRA: Exact Aggregation for Federated and Efficient Fine-T
 Large Language Models, ACL 2025, https://arxiv.org/abs/2410.09432
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import slots, sums
+from polyrank.lora.algebra import total
 from polyrank.lora.equal import check_equal
 from polyrank.lora.factor import Factor, Factors
-from polyrank.lora.folds import Folds, grown, lacking, total, unfolded
+from polyrank.lora.folds import Folds, grown, lacking, unfolded
 from polyrank.lora.start import share
 from polyrank.messages import Client, Download, Upload
 
@@ -44,17 +44,23 @@ def build() -> Algorithm:
         start = share(state.means, client.rank, state.seed)
         return Download(start=start, fold=fold, since=since, version=state.folds.version)
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sides = {name: slots.empty(f) for name, f in state.means.items()}
-        products = {name: sums.nothing() for name in state.means}
-        for upload in uploads:
-            check_equal("fedex-lora", upload.client.id, upload.factors, state.means)
-            slots.add_all(sides, upload.factors, upload.counts)
-            sums.add_all(products, upload.factors, upload.counts)
-        heard = [name for name, s in products.items() if s.total > 0]
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        check_equal("fedex-lora", upload.client.id, upload.factors, state.means)
+        means, products = partial.get("means", {}), partial.get("products", {})
+        return {
+            "means": slots.add_all(means, state.means, upload.factors, upload.counts),
+            "products": sums.add_all(products, upload.factors, upload.counts),
+        }
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        products = partial.get("products", {})
+        heard = [name for name in state.means if name in products and products[name].total > 0]
         if not heard:
             return state, {}
-        means = {n: slots.by_holders(sides[n], f) for n, f in state.means.items()}
+        means = {
+            n: slots.by_holders(partial["means"][n], f) if n in partial["means"] else f
+            for n, f in state.means.items()
+        }
         residual = {n: _missed(sums.mean(products[n]), means[n]) for n in heard}
         rank = max(f.rank for f in residual.values())
         return replace(state, means=means, folds=grown(state.folds, residual)), {"residual": rank}
@@ -62,7 +68,7 @@ def build() -> Algorithm:
     def read(state: State) -> Factors:
         return {n: total([state.folds.merged[n], f]) for n, f in state.means.items()}
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)
 
 
 def _missed(exact: Factor, means: Factor) -> Factor:

@@ -11,15 +11,17 @@ Peng et al., FedHL: Federated Learning for Heterogeneous Low-Rank Adaptation via
 Aggregation, https://arxiv.org/abs/2505.18494
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from polyrank.algorithm import About, Algorithm, Info
-from polyrank.lora.algebra import recompress, stack, truncate
+from polyrank.algorithm import About, Algorithm, Info, Partial
+from polyrank.lora import sums
+from polyrank.lora.algebra import stack, total, truncate
 from polyrank.lora.factor import Factor, Factors
+from polyrank.lora.headed import headed, parts
+from polyrank.lora.parallel import each
 from polyrank.lora.start import share
-from polyrank.lora.sums import Sum, add, nothing
+from polyrank.lora.sums import Sum
 from polyrank.messages import Client, Download, Upload
 
 ABOUT = About(
@@ -31,38 +33,44 @@ ABOUT = About(
 
 @dataclass(frozen=True, slots=True)
 class State:
-    delta: Factors  # ΔW, slots by falling singular value: truncating is slicing
+    delta: Factors  # ΔW; the leading R slots by falling singular value: truncating is slicing
+    rank: int  # R
     seed: int
 
 
 def build() -> Algorithm:
     def init(template: Factors, seed: int) -> State:
-        return State({n: Factor(f.a[:0], f.b[:, :0]) for n, f in template.items()}, seed)
+        rank = max((f.rank for f in template.values()), default=0)
+        return State({n: Factor(f.a[:0], f.b[:, :0]) for n, f in template.items()}, rank, seed)
 
     def send(state: State, client: Client) -> Download:
         return Download(start=share(state.delta, client.rank, state.seed))
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        ends = {name: nothing() for name in state.delta}
-        starts: dict[str, dict[int, float]] = {n: defaultdict(float) for n in state.delta}
-        for upload in uploads:
-            for name, f in upload.factors.items():
-                weight = upload.counts(name)
-                ends[name] = add(ends[name], f, weight)
-                starts[name][f.rank] += weight
-        moved = {n: _moved(f, ends[n], starts[n]) for n, f in state.delta.items()}
-        return replace(state, delta=moved), {}
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        new = {}
+        for name, f in upload.factors.items():
+            before, weight = partial.get(name, {}), upload.counts(name)
+            starts = before.get("starts", {})
+            new[name] = {
+                "ends": sums.add(before.get("ends", sums.nothing()), f, weight),
+                "starts": {**starts, f.rank: starts.get(f.rank, 0.0) + weight},
+            }
+        return {**partial, **new}
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        heard = [n for n, p in partial.items() if p["ends"].total > 0]
+        moved = each(heard, lambda n: _moved(state.delta[n], state.rank, **partial[n]))
+        return replace(state, delta={**state.delta, **moved}), {}
 
     def read(state: State) -> Factors:
         return state.delta
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)
 
 
-def _moved(delta: Factor, ends: Sum, starts: Mapping[int, float]) -> Factor:
+def _moved(delta: Factor, rank: int, ends: Sum, starts: Mapping[int, float]) -> Factor:
     """ΔW + Σ_i p_i ΔW_i − Σ_r P_r T_r(ΔW), P_r the weight of the clients of rank r."""
-    if not starts:
-        return delta
-    terms = [(delta, 1.0), *((f, 1 / ends.total) for f in ends.parts)]
-    terms += [(truncate(delta, rank), -mass / ends.total) for rank, mass in starts.items()]
-    return recompress(stack([f for f, _ in terms], [w for _, w in terms]))
+    terms = [(f, 1.0) for f in parts(delta, rank)]
+    terms += [(f, 1 / ends.total) for f in ends.parts]
+    terms += [(truncate(delta, r), -mass / ends.total) for r, mass in starts.items()]
+    return headed(total([stack([f], [w]) for f, w in terms]), rank)

@@ -8,10 +8,9 @@ Zhang et al., Towards Building the Federated GPT: Federated Instruction Tuning, 
 https://arxiv.org/abs/2305.05644
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import slots
 from polyrank.lora.equal import check_equal
 from polyrank.lora.factor import Factors
@@ -37,15 +36,15 @@ def build() -> Algorithm:
     def send(state: State, client: Client) -> Download:
         return Download(start=share(state.factors, client.rank, state.seed))
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = {name: slots.empty(f) for name, f in state.factors.items()}
-        for upload in uploads:
-            check_equal("fedit", upload.client.id, upload.factors, state.factors)
-            slots.add_all(sums, upload.factors, upload.counts)
-        heard = {n: slots.by_holders(s, state.factors[n]) for n, s in sums.items()}
-        return replace(state, factors=heard), {}
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        check_equal("fedit", upload.client.id, upload.factors, state.factors)
+        return slots.add_all(partial, state.factors, upload.factors, upload.counts)
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        heard = {n: slots.by_holders(s, state.factors[n]) for n, s in partial.items()}
+        return replace(state, factors={**state.factors, **heard}), {}
 
     def read(state: State) -> Factors:
         return state.factors
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)

@@ -10,10 +10,9 @@ Guo et al., Selective Aggregation for Low-Rank Adaptation in Federated Learning,
 https://arxiv.org/abs/2410.01463
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import sides, slots
 from polyrank.lora.algebra import half, truncate
 from polyrank.lora.factor import Factors
@@ -39,13 +38,14 @@ def build() -> Algorithm:
         start = {n: half(truncate(f, client.rank), "a") for n, f in state.factors.items()}
         return Download(start=start, send="a", keep="b", since=client.seen, version=_OWN)
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = sides.nothing(state.factors, "a")
-        for upload in uploads:
-            slots.add_all(sums, upload.factors, upload.counts)
-        return replace(state, factors=sides.averaged(state.factors, sums, "a")), {}
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        like = sides.like(state.factors, "a")
+        return slots.add_all(partial, like, upload.factors, upload.counts)
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        return replace(state, factors=sides.averaged(state.factors, partial, "a")), {}
 
     def read(state: State) -> Factors:
         return state.factors
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)

@@ -10,10 +10,9 @@ Sun et al., Improving LoRA in Privacy-preserving Federated Learning, ICLR 2024,
 https://arxiv.org/abs/2403.12313
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import sides, slots
 from polyrank.lora.algebra import half, truncate
 from polyrank.lora.factor import Factors
@@ -39,13 +38,14 @@ def build() -> Algorithm:
         start = {n: half(truncate(f, client.rank), "b") for n, f in state.factors.items()}
         return Download(start=start, fresh=state.seed, train="b")
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = sides.nothing(state.factors, "b")
-        for upload in uploads:
-            slots.add_all(sums, upload.factors, upload.counts)
-        return replace(state, factors=sides.averaged(state.factors, sums, "b")), {}
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        like = sides.like(state.factors, "b")
+        return slots.add_all(partial, like, upload.factors, upload.counts)
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        return replace(state, factors=sides.averaged(state.factors, partial, "b")), {}
 
     def read(state: State) -> Factors:
         return state.factors
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)

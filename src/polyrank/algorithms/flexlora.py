@@ -9,14 +9,15 @@ Bai et al., Federated Fine-tuning of LLMs under Heterogeneous Tasks and Client R
 NeurIPS 2024, https://arxiv.org/abs/2402.11505
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from polyrank.algorithm import About, Algorithm, Info
-from polyrank.lora.algebra import recompress, resize
-from polyrank.lora.factor import Factors
+from polyrank.algorithm import About, Algorithm, Info, Partial
+from polyrank.lora.algebra import resize
+from polyrank.lora.factor import Factor, Factors
+from polyrank.lora.parallel import each
+from polyrank.lora.spectral import recompress
 from polyrank.lora.start import share
-from polyrank.lora.sums import add_all, mean, nothing
+from polyrank.lora.sums import add_all, mean
 from polyrank.messages import Client, Download, Upload
 
 ABOUT = About(
@@ -38,18 +39,19 @@ def build() -> Algorithm:
     def send(state: State, client: Client) -> Download:
         return Download(start=share(state.delta, client.rank, state.seed))
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = {name: nothing() for name in state.delta}
-        for upload in uploads:
-            add_all(sums, upload.factors, upload.counts)
-        best = {
-            name: resize(recompress(mean(s)), state.delta[name].rank)
-            for name, s in sums.items()
-            if s.total > 0
-        }
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        return add_all(partial, upload.factors, upload.counts)
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        heard = [name for name, s in partial.items() if s.total > 0]
+        best = each(heard, lambda n: _best(mean(partial[n]), state.delta[n].rank))
         return replace(state, delta={**state.delta, **best}), {}
 
     def read(state: State) -> Factors:
         return state.delta
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)
+
+
+def _best(f: Factor, rank: int) -> Factor:
+    return resize(recompress(f, rank), rank)

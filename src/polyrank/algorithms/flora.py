@@ -9,10 +9,10 @@ Wang et al., FLoRA: Federated Fine-Tuning Large Language Models with Heterogeneo
 Adaptations, NeurIPS 2024, https://arxiv.org/abs/2409.05976
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora.algebra import stack
 from polyrank.lora.factor import Factor, Factors
 from polyrank.lora.folds import Folds, grown, lacking, unfolded
@@ -41,12 +41,13 @@ def build() -> Algorithm:
         seed = number(state.seed, "flora", state.folds.version, client.id)
         return Download(fresh=seed, fold=fold, since=since, version=state.folds.version)
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        parts: dict[str, list[tuple[Factor, float]]] = {name: [] for name in state.folds.merged}
-        for upload in uploads:
-            for name, f in upload.factors.items():
-                parts[name].append((f, upload.counts(name)))
-        stacked = {name: _mean(p) for name, p in parts.items() if p}
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        layers = upload.factors.items()
+        new = {n: (*partial.get(n, ()), (f, upload.counts(n))) for n, f in layers}
+        return {**partial, **new}
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        stacked = {n: _mean(partial[n]) for n in state.folds.merged if n in partial}
         if not stacked:
             return state, {}
         rank = max(f.rank for f in stacked.values())
@@ -55,9 +56,9 @@ def build() -> Algorithm:
     def read(state: State) -> Factors:
         return state.folds.merged
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)
 
 
-def _mean(parts: list[tuple[Factor, float]]) -> Factor:
+def _mean(parts: Sequence[tuple[Factor, float]]) -> Factor:
     total = sum(weight for _, weight in parts)
     return stack([f for f, _ in parts], [weight / total for _, weight in parts])

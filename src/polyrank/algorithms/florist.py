@@ -11,16 +11,16 @@ Ramesh & Dass, FLoRIST: Singular Value Thresholding for Efficient and Accurate F
 Fine-Tuning of Large Language Models, MLSys 2026, https://arxiv.org/abs/2506.09199
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
-from polyrank.algorithm import About, Algorithm, Info
-from polyrank.lora.algebra import stack
+from polyrank.algorithm import About, Algorithm, Info, Partial
+from polyrank.lora.algebra import total
 from polyrank.lora.factor import Factor, Factors
-from polyrank.lora.sums import add_all, mean, nothing
+from polyrank.lora.parallel import each
+from polyrank.lora.sums import add_all, mean
 from polyrank.lora.threshold import thresholded
 from polyrank.messages import Client, Download, Upload
 from polyrank.seeds import number
@@ -51,15 +51,12 @@ def build(tau: Share = 0.99) -> Algorithm:
         fold = {name: f for name, f in state.adapter.items() if f.rank}
         return Download(fresh=number(state.seed, "florist", state.round, client.id), fold=fold)
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = {name: nothing() for name in state.adapter}
-        for upload in uploads:
-            add_all(sums, upload.factors, upload.counts)
-        moved = {
-            name: thresholded(stack([state.adapter[name], mean(s)], [1.0, 1.0]), tau)
-            for name, s in sums.items()
-            if s.total > 0
-        }
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        return add_all(partial, upload.factors, upload.counts)
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        heard = [name for name, s in partial.items() if s.total > 0]
+        moved = each(heard, lambda n: _moved(state.adapter[n], mean(partial[n]), tau))
         adapter = {**state.adapter, **moved}
         ranks = {name: f.rank for name, f in adapter.items()}
         return State(adapter, state.round + 1, state.seed), {"ranks": ranks}
@@ -67,4 +64,8 @@ def build(tau: Share = 0.99) -> Algorithm:
     def read(state: State) -> Factors:
         return state.adapter
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)
+
+
+def _moved(adapter: Factor, mean: Factor, tau: float) -> Factor:
+    return thresholded(total([adapter, mean]), tau)

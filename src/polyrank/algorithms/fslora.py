@@ -11,10 +11,9 @@ Fang et al., Federated Sketching LoRA: A Flexible Framework for Heterogeneous Co
 Fine-Tuning of LLMs, ICML 2026, https://arxiv.org/abs/2501.19389
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import slots
 from polyrank.lora.algebra import fold, take
 from polyrank.lora.factor import Factor, Factors
@@ -42,20 +41,24 @@ def build() -> Algorithm:
     def send(state: State, client: Client) -> Download:
         return Download(start={n: _sketch(state, client, n) for n in state.factors})
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = {name: slots.empty(f) for name, f in state.factors.items()}
-        for upload in uploads:
-            for name, f in upload.factors.items():
-                before = _sketch(state, upload.client, name)
-                chosen = _chosen(state, upload.client, name)
-                sums[name] = slots.add(sums[name], _change(before, f), upload.counts(name), chosen)
-        moved = {n: _step(state.factors[n], slots.diluted(s)) for n, s in sums.items() if s.total}
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        new = {}
+        for name, f in upload.factors.items():
+            change = _change(_sketch(state, upload.client, name), f)
+            chosen = _chosen(state, upload.client, name)
+            before = partial.get(name) or slots.empty(state.factors[name])
+            new[name] = slots.add(before, change, upload.counts(name), chosen)
+        return {**partial, **new}
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        heard = {n: slots.diluted(s) for n, s in partial.items() if s.total}
+        moved = {n: _step(state.factors[n], change) for n, change in heard.items()}
         return State({**state.factors, **moved}, state.round + 1, state.seed), {}
 
     def read(state: State) -> Factors:
         return state.factors
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)
 
 
 def _chosen(state: State, client: Client, layer: str) -> tuple[int, ...]:

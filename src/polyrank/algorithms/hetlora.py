@@ -10,13 +10,13 @@ Cho et al., Heterogeneous LoRA for Federated Fine-tuning of On-Device Foundation
 EMNLP 2024, https://arxiv.org/abs/2401.06432
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import slots
 from polyrank.lora.factor import Factors
 from polyrank.lora.start import share
@@ -50,20 +50,24 @@ def build(gamma: Share = 0.99, penalty: Strength = 1e-3) -> Algorithm:
         rank = _rank(state, client)
         return Download(start=share(state.factors, rank, state.seed), prune=prune)
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = {name: slots.empty(f) for name, f in state.factors.items()}
-        pruned = dict(state.pruned)
-        for upload in uploads:
-            slots.add_all(sums, upload.factors, upload.counts)
-            pruned |= _cut(upload)
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        sums = partial.get("sums", {})
+        return {
+            "sums": slots.add_all(sums, state.factors, upload.factors, upload.counts),
+            "pruned": {**partial.get("pruned", {}), **_cut(upload)},
+        }
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        sums = partial.get("sums", {})
         heard = {name: slots.diluted(s) for name, s in sums.items() if s.total > 0}
+        pruned = {**state.pruned, **partial.get("pruned", {})}
         state = State({**state.factors, **heard}, pruned, state.seed)
         return state, {"pruned": {client: left for client, (_, left) in pruned.items()}}
 
     def read(state: State) -> Factors:
         return state.factors
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)
 
 
 def _rank(state: State, client: Client) -> int:

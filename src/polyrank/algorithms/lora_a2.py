@@ -12,10 +12,9 @@ Koo et al., Towards Robust and Efficient Federated Low-Rank Adaptation with Hete
 Clients, ACL 2025, https://arxiv.org/abs/2410.22815
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import sides, slots
 from polyrank.lora.factor import Factors
 from polyrank.messages import Client, Download, Upload
@@ -41,18 +40,23 @@ def build() -> Algorithm:
         trained, _ = sides.turn(state.round)
         return Download(start=state.factors, train=trained, select=client.rank)
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        trained, _ = sides.turn(state.round)
-        sums = sides.nothing(state.factors, trained)
-        for upload in uploads:
-            for name, f in upload.factors.items():
-                chosen = upload.slots.get(name)
-                sums[name] = slots.add(sums[name], f, upload.counts(name), chosen)
-        if not any(s.total > 0 for s in sums.values()):
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        like = sides.like(state.factors, sides.turn(state.round)[0])
+        new = {
+            n: slots.add(
+                partial.get(n) or slots.empty(like[n]), f, upload.counts(n), upload.slots.get(n)
+            )
+            for n, f in upload.factors.items()
+        }
+        return {**partial, **new}
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        if not any(s.total > 0 for s in partial.values()):
             return state, {}
-        return State(sides.averaged(state.factors, sums, trained), state.round + 1), {}
+        trained, _ = sides.turn(state.round)
+        return State(sides.averaged(state.factors, partial, trained), state.round + 1), {}
 
     def read(state: State) -> Factors:
         return state.factors
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)

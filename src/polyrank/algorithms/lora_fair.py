@@ -15,13 +15,12 @@ Bian et al., LoRA-FAIR: Federated LoRA Fine-Tuning with Aggregation and Initiali
 ICCV 2025, https://arxiv.org/abs/2411.14961
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import Field
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import slots, sums
 from polyrank.lora.algebra import ridge, stack
 from polyrank.lora.factor import Factor, Factors
@@ -51,15 +50,17 @@ def build(lam: Penalty = 0.01) -> Algorithm:
     def send(state: State, client: Client) -> Download:
         return Download(start=share(state.factors, client.rank, state.seed))
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        factors = {name: slots.empty(f) for name, f in state.factors.items()}
-        products = {name: sums.nothing() for name in state.factors}
-        for upload in uploads:
-            slots.add_all(factors, upload.factors, upload.counts)
-            sums.add_all(products, upload.factors, upload.counts)
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        factors, products = partial.get("factors", {}), partial.get("products", {})
+        return {
+            "factors": slots.add_all(factors, state.factors, upload.factors, upload.counts),
+            "products": sums.add_all(products, upload.factors, upload.counts),
+        }
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
         heard = {
-            name: _corrected(s, products[name], state.factors[name], lam)
-            for name, s in factors.items()
+            n: _corrected(s, partial["products"][n], state.factors[n], lam)
+            for n, s in partial.get("factors", {}).items()
             if s.total > 0
         }
         return replace(state, factors={**state.factors, **heard}), {}
@@ -67,7 +68,7 @@ def build(lam: Penalty = 0.01) -> Algorithm:
     def read(state: State) -> Factors:
         return state.factors
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)
 
 
 def _corrected(heard: slots.Slots, products: sums.Sum, before: Factor, lam: float) -> Factor:

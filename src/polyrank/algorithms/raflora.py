@@ -14,12 +14,14 @@ Wu et al., Preventing Rank Collapse in Federated Low-Rank Adaptation with Client
 https://arxiv.org/abs/2602.13486
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from polyrank.algorithm import About, Algorithm, Info
-from polyrank.lora.algebra import recompress, resize, stack, take
+from polyrank.algorithm import About, Algorithm, Info, Partial
+from polyrank.lora.algebra import resize, take, total
 from polyrank.lora.factor import Factor, Factors
+from polyrank.lora.parallel import each
+from polyrank.lora.spectral import recompress
 from polyrank.lora.start import share
 from polyrank.lora.sums import Sum, add, mean, nothing
 from polyrank.messages import Client, Download, Upload
@@ -43,30 +45,31 @@ def build() -> Algorithm:
     def send(state: State, client: Client) -> Download:
         return Download(start=share(state.delta, client.rank, state.seed))
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = {name: [nothing()] * f.rank for name, f in state.delta.items()}
-        for upload in uploads:
-            for name, f in upload.factors.items():
-                _add_slots(sums[name], recompress(f), upload.counts(name))
-        return replace(state, delta={n: _mean(sums[n], f) for n, f in state.delta.items()}), {}
+    def add_upload(state: State, partial: Partial, upload: Upload) -> Partial:
+        layers = upload.factors.items()
+        new = {n: _slots(partial.get(n, {}), recompress(f), upload.counts(n)) for n, f in layers}
+        return {**partial, **new}
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        heard = each(list(partial), lambda n: _mean(partial[n], state.delta[n]))
+        return replace(state, delta={**state.delta, **heard}), {}
 
     def read(state: State) -> Factors:
         return state.delta
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add_upload, update, read)
 
 
-def _add_slots(sums: list[Sum], f: Factor, weight: float) -> None:
-    """Each slot of a client to the sum of its own; the list is changed."""
-    for j in range(f.rank):
-        sums[j] = add(sums[j], take(f, [j]), weight)
+def _slots(sums: Mapping[int, Sum], f: Factor, weight: float) -> dict[int, Sum]:
+    """Each slot of a client to the sum of its own."""
+    new = {j: add(sums.get(j, nothing()), take(f, [j]), weight) for j in range(f.rank)}
+    return {**sums, **new}
 
 
-def _mean(sums: Sequence[Sum], before: Factor) -> Factor:
+def _mean(sums: Mapping[int, Sum], before: Factor) -> Factor:
     """T_R of every slot's mean over its holders, and of the slots before that have none."""
-    held = [mean(s) for s in sums if s.total > 0]
+    held = {j: mean(s) for j, s in sorted(sums.items()) if s.total > 0 and j < before.rank}
     if not held:
         return before
-    kept = take(before, [j for j, s in enumerate(sums) if s.total <= 0])
-    parts = [*held, kept]
-    return resize(recompress(stack(parts, [1.0] * len(parts))), before.rank)
+    kept = take(before, [j for j in range(before.rank) if j not in held])
+    return resize(recompress(total([*held.values(), kept]), before.rank), before.rank)

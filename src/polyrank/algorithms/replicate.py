@@ -12,11 +12,10 @@ Byun & Lee, Towards Federated Low-Rank Adaptation with Rank-Heterogeneous Commun
 NAACL 2025, https://arxiv.org/abs/2406.17477
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import slots
 from polyrank.lora.factor import Factor, Factors
 from polyrank.lora.start import share
@@ -43,14 +42,20 @@ def build(fill: Literal["weighted", "mean"] = "weighted") -> Algorithm:
     def send(state: State, client: Client) -> Download:
         return Download(start=share(state.factors, client.rank, state.seed))
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        weighted = {name: slots.empty(f) for name, f in state.factors.items()}
-        equal = dict(weighted)
-        for upload in uploads:
-            slots.add_all(weighted, upload.factors, upload.counts)
-            slots.add_all(equal, upload.factors, lambda layer: 1.0)
-        heard = {n: filled(weighted[n], equal[n], f) for n, f in state.factors.items()}
-        return replace(state, factors=heard), {}
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        return {
+            "weighted": slots.add_all(
+                partial.get("weighted", {}), state.factors, upload.factors, upload.counts
+            ),
+            "equal": slots.add_all(
+                partial.get("equal", {}), state.factors, upload.factors, lambda layer: 1.0
+            ),
+        }
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        weighted, equal = partial.get("weighted", {}), partial.get("equal", {})
+        heard = {n: filled(weighted[n], equal[n], state.factors[n]) for n in weighted}
+        return replace(state, factors={**state.factors, **heard}), {}
 
     def filled(weighted: slots.Slots, equal: slots.Slots, before: Factor) -> Factor:
         mean = slots.by_holders(weighted, before)
@@ -66,4 +71,4 @@ def build(fill: Literal["weighted", "mean"] = "weighted") -> Algorithm:
     def read(state: State) -> Factors:
         return state.factors
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)

@@ -12,10 +12,9 @@ Chen et al., Robust Federated Finetuning of LLMs via Alternating Optimization of
 NeurIPS 2025, https://arxiv.org/abs/2502.01755
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import sides, slots
 from polyrank.lora.algebra import half, truncate
 from polyrank.lora.factor import Factors
@@ -49,16 +48,17 @@ def build() -> Algorithm:
         version = state.round + 1
         return Download(start=start, train=trained, keep=frozen, since=since, version=version)
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        trained, _ = sides.turn(state.round)
-        sums = sides.nothing(state.sides, trained)
-        for upload in uploads:
-            slots.add_all(sums, upload.factors, upload.counts)
-        if not any(s.total > 0 for s in sums.values()):
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        like = sides.like(state.sides, sides.turn(state.round)[0])
+        return slots.add_all(partial, like, upload.factors, upload.counts)
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        if not any(s.total > 0 for s in partial.values()):
             return state, {}
-        return State(sides.averaged(state.sides, sums, trained), state.round + 1), {}
+        trained, _ = sides.turn(state.round)
+        return State(sides.averaged(state.sides, partial, trained), state.round + 1), {}
 
     def read(state: State) -> Factors:
         return state.sides
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)

@@ -8,10 +8,9 @@ The conventional baseline of Cho et al., Heterogeneous LoRA for Federated Fine-t
 On-Device Foundation Models, EMNLP 2024, https://arxiv.org/abs/2401.06432
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from polyrank.algorithm import About, Algorithm, Info
+from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import slots
 from polyrank.lora.factor import Factors
 from polyrank.lora.start import share
@@ -36,14 +35,14 @@ def build() -> Algorithm:
     def send(state: State, client: Client) -> Download:
         return Download(start=share(state.factors, client.rank, state.seed))
 
-    def aggregate(state: State, uploads: Iterable[Upload]) -> tuple[State, Info]:
-        sums = {name: slots.empty(f) for name, f in state.factors.items()}
-        for upload in uploads:
-            slots.add_all(sums, upload.factors, upload.counts)
-        heard = {name: slots.diluted(s) for name, s in sums.items() if s.total > 0}
+    def add(state: State, partial: Partial, upload: Upload) -> Partial:
+        return slots.add_all(partial, state.factors, upload.factors, upload.counts)
+
+    def update(state: State, partial: Partial) -> tuple[State, Info]:
+        heard = {name: slots.diluted(s) for name, s in partial.items() if s.total > 0}
         return replace(state, factors={**state.factors, **heard}), {}
 
     def read(state: State) -> Factors:
         return state.factors
 
-    return Algorithm(init, send, aggregate, read)
+    return Algorithm(init, send, add, update, read)

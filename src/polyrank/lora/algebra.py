@@ -8,7 +8,6 @@ from torch import Tensor
 
 from polyrank.errors import RankError
 from polyrank.lora.factor import Factor
-from polyrank.seeds import derive
 
 
 def fold(f: Factor) -> Factor:
@@ -68,101 +67,6 @@ def stack(factors: Sequence[Factor], weights: Sequence[float]) -> Factor:
     return Factor(a, b)
 
 
-def recompress(f: Factor, rank: int | None = None) -> Factor:
-    """Best approximation of rank at most `rank` (Eckart-Young), slots by falling singular value.
-
-        B = Q_b R_b,  Aᵀ = Q_a R_a,  R_b R_aᵀ = U Σ Vᵀ   ⇒   A' = (Q_a V)ᵀ,  B' = Q_b U Σ
-
-    The rows of A' are orthonormal and the columns of B' carry the singular values, so that
-    truncating the result is again the best approximation, and a start handed to a client has
-    rows of A as long as fresh ones. Slots below the precision of the dtype are emptied.
-
-    Args:
-        f: the factor; any rank, also above min(out, in).
-        rank: slots to keep; None keeps all min(rank, out, in), which is lossless.
-    """
-    dense = f.rank > min(f.shape) and f.a.dtype != torch.float64
-    u, s, vt = _by_gram(f.delta) if dense else _by_core(f)
-    floor = s[:1] * max(f.shape) * torch.finfo(s.dtype).eps
-    s = torch.where(s > floor, s, 0.0)
-    best = Factor((s > 0)[:, None] * vt, u * s)
-    return best if rank is None else truncate(best, rank)
-
-
-def leading(f: Factor, rank: int, seed: int) -> Factor:
-    """An approximation of rank at most `rank`, nearly the best, without decomposing all of f.
-
-        Y = Δ(ΔᵀΔ)³Ω,  Q = orth(Y),  QᵀΔ = U Σ Vᵀ   ⇒   A' = Vᵀ,  B' = Q U Σ
-
-    A projection: ‖f.delta − leading.delta‖² = ‖f.delta‖² − ‖leading.delta‖². Where the rank is
-    not far below the layer's, or in float64, it is the best approximation itself.
-
-    Args:
-        f: the factor; any rank.
-        rank: slots to keep.
-        seed: of the random test matrix Ω.
-
-    Halko, Martinsson & Tropp, SIAM Review 2011, https://arxiv.org/abs/0909.4061
-    """
-    if 4 * rank >= min(f.shape) or f.a.dtype == torch.float64:
-        return recompress(f, rank)
-    dense = f.delta if f.rank > min(f.shape) else None
-
-    def across(x: Tensor) -> Tensor:
-        return f.scale * f.b @ (f.a @ x) if dense is None else dense @ x
-
-    def back(y: Tensor) -> Tensor:
-        return f.scale * f.a.T @ (f.b.T @ y) if dense is None else dense.T @ y
-
-    test = torch.randn(f.shape[1], rank + 10, generator=derive(seed, "leading")).to(f.a)
-    q = torch.linalg.qr(across(test)).Q
-    for _ in range(3):
-        q = torch.linalg.qr(across(torch.linalg.qr(back(q)).Q)).Q
-    u, s, vt = torch.linalg.svd(back(q).T, full_matrices=False)
-    return truncate(Factor(vt, (q @ u) * s), rank)
-
-
-def _by_core(f: Factor) -> tuple[Tensor, Tensor, Tensor]:
-    """(U, Σ, Vᵀ) from the SVD of the small core R_b R_aᵀ."""
-    qb, rb = torch.linalg.qr(f.scale * f.b)
-    qa, ra = torch.linalg.qr(f.a.T)
-    u, s, vt = torch.linalg.svd(rb @ ra.T, full_matrices=False)
-    return qb @ u, s, vt @ qa.T
-
-
-def _by_gram(delta: Float[Tensor, "out in"]) -> tuple[Tensor, Tensor, Tensor]:
-    """(U, Σ, Vᵀ) of a matrix that is smaller than its factors, from its Gram matrix.
-
-    The Gram matrix squares the condition number, so it is formed in float64, whose precision
-    is the square of float32's.
-    """
-    if delta.shape[0] > delta.shape[1]:
-        u, s, vt = _by_gram(delta.T)
-        return vt.T, s, u.T
-    wide = delta.double()
-    vectors = torch.linalg.eigh(wide @ wide.T).eigenvectors.flip(1)
-    rows = vectors.T @ wide
-    s = rows.norm(dim=1)
-    vt = rows / s.clamp_min(torch.finfo(s.dtype).tiny)[:, None]
-    return vectors.to(delta), s.to(delta), vt.to(delta)
-
-
-def factored(delta: Float[Tensor, "out in"]) -> Factor:
-    """A dense update as a factor of full rank, slots by falling singular value (as recompress).
-
-    factored(d).delta == d.
-    """
-    eye = torch.eye(delta.shape[1], dtype=delta.dtype, device=delta.device)
-    return recompress(Factor(eye, delta))
-
-
-def singular_values(f: Factor) -> Float[Tensor, " k"]:
-    """Singular values of the update, falling; k = min(rank, out, in)."""
-    rb = torch.linalg.qr(f.scale * f.b, mode="r").R
-    ra = torch.linalg.qr(f.a.T, mode="r").R
-    return torch.linalg.svdvals(rb @ ra.T)
-
-
 def inner(f: Factor, g: Factor) -> Tensor:
     """⟨f.delta, g.delta⟩ = s_f s_g · Σ (B_fᵀB_g ∘ A_fA_gᵀ), a scalar."""
     return f.scale * g.scale * ((f.b.T @ g.b) * (f.a @ g.a.T)).sum()
@@ -190,13 +94,44 @@ def refill(f: Factor, rows: Float[Tensor, "rank in"]) -> Factor:
 def append(parts: Sequence[Factor], f: Factor) -> list[Factor]:
     """Add a term to a sum kept as parts, in memory that does not grow with the terms.
 
-    Σ delta is unchanged: once the stacked rank passes 2·min(out, in) the parts are recompressed
-    without loss to one of rank at most min(out, in).
+    Σ delta is unchanged: the parts stay factored until that is larger than a dense matrix beside
+    its identity, then they are one `whole`.
     """
     grown = [*parts, f]
-    if sum(p.rank for p in grown) <= 2 * min(f.shape):
-        return grown
-    return [recompress(stack(grown, [1.0] * len(grown)))]
+    out, width = f.shape
+    most = min(f.shape) + out * width // (out + width)
+    return grown if sum(p.rank for p in grown) <= most else [total(grown)]
+
+
+def total(parts: Sequence[Factor]) -> Factor:
+    """The exact sum: stacked, or `whole` where the ranks together are above the layer's.
+
+    total(fs).delta == Σ f.delta.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    if sum(f.rank for f in parts) <= min(parts[0].shape):
+        return stack(parts, [1.0] * len(parts))
+    dense = parts[0].delta.clone()
+    loose = [f for f in parts[1:] if f.rank < min(f.shape)]
+    for f in parts[1:]:
+        if f.rank >= min(f.shape):
+            dense += f.delta
+    if loose:
+        stacked = stack(loose, [1.0] * len(loose))
+        dense.addmm_(stacked.b, stacked.a)
+    return whole(dense)
+
+
+def whole(delta: Float[Tensor, "out in"]) -> Factor:
+    """A dense update as a factor: itself and an identity, on its shorter side.
+
+    whole(d).delta == d, without a product.
+    """
+    out, width = delta.shape
+    if width <= out:
+        return Factor(torch.eye(width, dtype=delta.dtype, device=delta.device), delta)
+    return Factor(delta, torch.eye(out, dtype=delta.dtype, device=delta.device))
 
 
 def ridge(f: Factor, a: Float[Tensor, "rank in"], penalty: float) -> Float[Tensor, "out rank"]:

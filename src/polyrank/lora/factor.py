@@ -8,6 +8,7 @@ A factor carries its own scale (α/r, or α/√r), so that no later room needs t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -38,12 +39,20 @@ class Factor:
     @property
     def delta(self) -> Float[Tensor, "out in"]:
         """The dense update; only for a state, a base or an oracle that is dense itself."""
-        return (self.scale * self.b) @ self.a
+        if _identity(self.a):
+            return self.scale * self.b
+        return self.scale * self.a if _identity(self.b) else (self.scale * self.b) @ self.a
 
 
 def parameters(f: Factor) -> int:
     """How many numbers a factor holds: r(m+n); a side that does not travel has none."""
     return f.a.numel() + f.b.numel()
+
+
+def _identity(side: Tensor) -> bool:
+    """Whether a side is nothing but the frame of a dense update: then a product is saved."""
+    square = side.shape[0] == side.shape[1] and len(side) > 0
+    return square and torch.equal(side, torch.eye(len(side), dtype=side.dtype, device=side.device))
 
 
 Factors = Mapping[str, Factor]  # layer name -> factor

@@ -9,7 +9,7 @@ W0, where that is smaller.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyrank.lora.algebra import recompress, stack
+from polyrank.lora.algebra import stack, total
 from polyrank.lora.factor import Factor, Factors
 
 
@@ -41,12 +41,6 @@ def lacking(folds: Folds, seen: int) -> tuple[int, Factors]:
     missed = folds.recent[len(folds.recent) - away :]
     layers = [name for name in folds.merged if any(name in m for m in missed)]
     return seen, {n: _stacked([m[n] for m in missed if n in m]) for n in layers}
-
-
-def total(factors: Sequence[Factor]) -> Factor:
-    """The exact sum, recompressed without loss once its rank passes what the layer can hold."""
-    whole = _stacked(factors)
-    return recompress(whole) if whole.rank > min(whole.shape) else whole
 
 
 def _recent(folds: tuple[Factors, ...]) -> tuple[Factors, ...]:

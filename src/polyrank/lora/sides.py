@@ -27,9 +27,9 @@ def turn(round: int) -> tuple[Side, Side]:
     return ("b", "a") if round % 2 == 0 else ("a", "b")
 
 
-def nothing(factors: Factors, side: Side) -> dict[str, slots.Slots]:
-    """Empty sums of one side, by layer."""
-    return {name: slots.empty(half(f, side)) for name, f in factors.items()}
+def like(factors: Factors, side: Side) -> dict[str, Factor]:
+    """What one side's slots are summed as, by layer."""
+    return {name: half(f, side) for name, f in factors.items()}
 
 
 def averaged(before: Factors, sums: Mapping[str, slots.Slots], side: Side) -> dict[str, Factor]:
@@ -42,5 +42,5 @@ def averaged(before: Factors, sums: Mapping[str, slots.Slots], side: Side) -> di
     """
     means = {n: slots.by_holders(s, half(before[n], side)) for n, s in sums.items()}
     if side == "a":
-        return {n: Factor(mean.a, before[n].b) for n, mean in means.items()}
-    return {n: Factor(before[n].a, mean.b) for n, mean in means.items()}
+        return {**before, **{n: Factor(mean.a, before[n].b) for n, mean in means.items()}}
+    return {**before, **{n: Factor(before[n].a, mean.b) for n, mean in means.items()}}

@@ -6,14 +6,13 @@ x[j] is row j of A or column j of B with the scale folded in, so that clients of
 and different α mean the same thing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyrank.lora.algebra import pad, put, truncate
 from polyrank.lora.factor import Factor, Factors
 from polyrank.seeds import derive
 
@@ -27,6 +26,11 @@ class Slots:
     held: Float[Tensor, " rank"]
     total: float = 0.0
 
+    def __add__(self, other: "Slots") -> "Slots":
+        """Both sums in one; associative up to rounding."""
+        held, total = self.held + other.held, self.total + other.total
+        return Slots(self.a + other.a, self.b + other.b, held, total)
+
 
 def empty(like: Factor) -> Slots:
     """Nothing summed yet, at the rank, shape, dtype and device of `like`."""
@@ -36,16 +40,26 @@ def empty(like: Factor) -> Slots:
 def add(slots: Slots, f: Factor, weight: float, at: Sequence[int] | None = None) -> Slots:
     """One client's factor with its weight: the leading slots, or those that `at` names."""
     chosen = list(range(f.rank) if at is None else at)
-    g = put(pad(truncate(f, 0), slots.held.shape[0]), chosen, f)
-    held = slots.held.clone()
-    held[chosen] += weight
-    return Slots(slots.a + weight * g.a, slots.b + weight * g.b, held, slots.total + weight)
+    index = torch.tensor(chosen, dtype=torch.int64, device=f.a.device)
+    a = slots.a.index_add(0, index, f.a, alpha=weight)
+    b = slots.b.index_add(1, index, f.b, alpha=weight * f.scale)
+    held = slots.held.index_add(0, index, slots.held.new_full((len(chosen),), weight))
+    return Slots(a, b, held, slots.total + weight)
 
 
-def add_all(sums: dict[str, Slots], factors: Factors, weight: Callable[[str], float]) -> None:
-    """`add` for every layer that the client adapts, with its weight for that layer."""
-    for name, f in factors.items():
-        sums[name] = add(sums[name], f, weight(name))
+def add_all(
+    sums: Mapping[str, Slots], like: Factors, factors: Factors, weight: Callable[[str], float]
+) -> dict[str, Slots]:
+    """`add` for every layer that the client adapts, with its weight for that layer.
+
+    Args:
+        sums: so far; a layer without one begins with nothing, at the rank of `like`.
+        like: the server's factors.
+        factors: the client's.
+        weight: by layer.
+    """
+    new = {n: add(sums.get(n) or empty(like[n]), f, weight(n)) for n, f in factors.items()}
+    return {**sums, **new}
 
 
 def diluted(slots: Slots) -> Factor:

@@ -1,13 +1,13 @@
 """Exact weighted sums of updates of any ranks, in memory that does not grow with their number.
 
-Σ_i w_i s_i B_i A_i,   kept as stacked factors of rank at most 2·min(out, in)
+Σ_i w_i s_i B_i A_i,   as stacked factors, or dense where that is smaller
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from polyrank.errors import RankError
-from polyrank.lora.algebra import append, stack
+from polyrank.lora.algebra import append, stack, total
 from polyrank.lora.factor import Factor, Factors
 
 
@@ -18,6 +18,13 @@ class Sum:
     parts: tuple[Factor, ...] = ()
     total: float = 0.0
 
+    def __add__(self, other: "Sum") -> "Sum":
+        """Both sums in one; associative up to rounding."""
+        parts = self.parts
+        for f in other.parts:
+            parts = tuple(append(parts, f))
+        return Sum(parts, self.total + other.total)
+
 
 def nothing() -> Sum:
     """The empty sum."""
@@ -26,17 +33,20 @@ def nothing() -> Sum:
 
 def add(sum: Sum, f: Factor, weight: float) -> Sum:
     """One more term.  add(s, f, w).total == s.total + w; the update grows by w·f.delta."""
-    return Sum(tuple(append(sum.parts, stack([f], [weight]))), sum.total + weight)
+    return sum + Sum((stack([f], [weight]),), weight)
 
 
-def add_all(sums: dict[str, Sum], factors: Factors, weight: Callable[[str], float]) -> None:
+def add_all(
+    sums: Mapping[str, Sum], factors: Factors, weight: Callable[[str], float]
+) -> dict[str, Sum]:
     """`add` for every layer that the client adapts, with its weight for that layer."""
-    for name, f in factors.items():
-        sums[name] = add(sums[name], f, weight(name))
+    new = {name: add(sums.get(name, nothing()), f, weight(name)) for name, f in factors.items()}
+    return {**sums, **new}
 
 
 def mean(sum: Sum) -> Factor:
-    """The sum over the total weight, stacked: rank is that of all parts."""
+    """The sum over the total weight: stacked, or whole where the ranks are above the layer's."""
     if sum.total <= 0:
         raise RankError("the mean of no updates is undefined; keep the state as it was")
-    return stack(sum.parts, [1.0 / sum.total] * len(sum.parts))
+    f = total(sum.parts)
+    return Factor(f.a, f.b, f.scale / sum.total)

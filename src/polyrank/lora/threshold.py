@@ -3,8 +3,9 @@
 p = min {p : Σ_{j≤p} σ_j² ≥ τ Σ_j σ_j²}
 """
 
-from polyrank.lora.algebra import recompress, truncate
+from polyrank.lora.algebra import truncate
 from polyrank.lora.factor import Factor
+from polyrank.lora.spectral import recompress
 
 
 def thresholded(f: Factor, tau: float) -> Factor:

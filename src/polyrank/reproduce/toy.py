@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polyrank.client.rules import leading
-from polyrank.lora.algebra import recompress
 from polyrank.lora.factor import Factor
+from polyrank.lora.spectral import recompress
 from polyrank.messages import Client, Prune
 from polyrank.seeds import derive
 

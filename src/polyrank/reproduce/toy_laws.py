@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from polyrank.algorithms import about, names
-from polyrank.lora.algebra import factored, resize, singular_values
+from polyrank.lora.algebra import resize
+from polyrank.lora.spectral import factored, singular_values
 from polyrank.reproduce.toy import LAYER, Setting, problem
 from polyrank.reproduce.toy_runs import Method, plan_of, steps
 

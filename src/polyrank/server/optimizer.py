@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from polyrank.algorithm import State
-from polyrank.lora.algebra import factored
 from polyrank.lora.factor import Dense, Factor
+from polyrank.lora.spectral import factored
 from polyrank.recipe.schema import Aggregation
 
 
