@@ -4,12 +4,13 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial, reduce
 
 import pytest
 import torch
 from torch import Tensor
 
-from polyrank.algorithm import State
+from polyrank.algorithm import State, merged
 from polyrank.algorithms import about, names, options
 from polyrank.lora.algebra import fold, regauge
 from polyrank.messages import Client
@@ -102,6 +103,24 @@ def test_the_order_of_uploads_does_not_matter(fed: Federation) -> None:
             fed.delta(fed.aggregate(state, uploads)),
             fed.delta(fed.aggregate(state, uploads[::-1])),
         )
+
+
+def test_partial_aggregates_merge_in_any_grouping(make: Callable[..., Federation]) -> None:
+    """A tree of servers gives the state of one."""
+    fed = make([*MIXED, 3, 2])
+    for state in (fed.start, fed.later()):
+        uploads = fed.uploads(state)
+        one, two, three = (
+            reduce(partial(fed.algorithm.add, state), some, {})
+            for some in (uploads[:2], uploads[2:3], uploads[3:])
+        )
+        whole = fed.delta(fed.aggregate(state, uploads))
+        for tree in (
+            merged(merged(one, two), three),
+            merged(one, merged(two, three)),
+            merged(merged({}, three), merged(merged(two, {}), one)),
+        ):
+            same(fed.delta(fed.algorithm.update(state, tree)[0]), whole)
 
 
 def test_scale_is_a_gauge(fed: Federation) -> None:

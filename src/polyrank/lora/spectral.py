@@ -93,11 +93,17 @@ class Costs(NamedTuple):
             limit=min(s, least),
         )
 
+    def grown(self, k: int) -> float:
+        """To find k directions: their products, and the decompositions of M on the way."""
+        looks = k / krylov.WIDTH
+        return self.start + self.column * k + (17.0 + 2.0 * looks) * k**3
+
     @property
     def most(self) -> int:
         """How many directions cost no more than to decompose the whole update."""
-        left = min(self.core, self.gram) - self.start
-        return min(int(left / self.column), self.limit) if left > 0 else 0
+        least, step = min(self.core, self.gram), krylov.WIDTH
+        few = (k for k in range(step, self.limit + 1, step) if self.grown(k) <= least)
+        return max(few, default=0)
 
     def worth(self, rank: int) -> bool:
         """Whether the directions that a rank usually takes are among these."""
