@@ -8,7 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from polyrank.cli.base import Overrides, Overwrite, Source, app, fail, located, out, read, say, warned
+from polyrank.cli import base
+from polyrank.cli.base import Overrides, Overwrite, Source, app, fail, located, out, read, say
 from polyrank.errors import PolyrankError
 from polyrank.version import __version__
 
@@ -155,7 +156,7 @@ def main() -> None:
     # Threads that wait should sleep: spinning costs two threads all they gain, and more, as soon
     # as anything else runs (LOG.md). Read when torch is first imported, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    warnings.showwarning = warned
+    warnings.showwarning = base.warned
     try:
         app()
     except PolyrankError as error:
