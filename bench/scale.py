@@ -81,7 +81,7 @@ def _write(folder: Path) -> None:
 
 def _recipe(args: Row) -> Row:
     return {
-        "data": {"path": args["folder"], "clients": args["clients"], "max_length": LENGTH},
+        "data": {"path": Path(args["folder"]), "clients": args["clients"], "max_length": LENGTH},
         "lora": {"ranks": {4: 0.6, 16: 0.3, 64: 0.1}},
         "rounds": args["rounds"],
         "participation": ACTIVE / args["clients"],
@@ -114,7 +114,7 @@ def _simulate(args: Row) -> Row:
             begun.append((time.time() - args["born"], _memory("VmHWM")))
 
     register_optimizer_step_post_hook(stepped)
-    recipe = Recipe.model_validate_json(json.dumps(_recipe(args)))
+    recipe = Recipe.model_validate(_recipe(args))
     run = begin(recipe, prepared(recipe), None)
     first(run, "scale")
     seconds, resident, at = [], [], time.perf_counter()

@@ -99,7 +99,8 @@ def test_a_damaged_file_is_made_again(damage, tmp_path, computed):
     again = tokens.tokenize(letters(), EXAMPLES, 8, tmp_path)
     assert len(computed) == 2
     assert equal(first, again)
-    assert path.read_bytes() == written
+    assert equal(first, tokens.tokenize(letters(), EXAMPLES, 8, tmp_path))
+    assert len(computed) == 2
 
 
 def test_a_folder_that_cannot_be_written_costs_memory_and_says_so(tmp_path):
