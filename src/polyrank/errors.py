@@ -37,6 +37,10 @@ class StorageError(PolyrankError, OSError):
     """A run folder, checkpoint or adapter folder that cannot be written or read."""
 
 
+class SlowerWarning(UserWarning):
+    """Something that costs time or memory and changes no result; the message is one line."""
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """A hint for a misspelt name: `; did you mean 'x'?`, else the valid names."""
     names = sorted(valid)

@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from scipy.optimize import minimize
 
 from polyrank.lora.algebra import norm
 from polyrank.lora.factor import Factor, Factors
@@ -97,6 +96,7 @@ def effective_number(p: Sequence[float]) -> float:
 
 def _smallest(overlap: np.ndarray, weight: np.ndarray, c: float) -> np.ndarray:
     """argmin_g gᵀ·overlap·g + c·Σ weight·(g−1)², with g ≥ 0 and Σ weight·g = 1 (convex)."""
+    from scipy.optimize import minimize  # takes a second, and few runs need it
 
     def value(g: np.ndarray) -> float:
         return float(g @ overlap @ g + c * weight @ np.square(g - 1))

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from polyrank.data.batches import WINDOW, Tokens, batches, in_order, tokenize
+from polyrank.data.batches import WINDOW, Tokens, batches, in_order
 from polyrank.data.examples import Examples
+from polyrank.data.tokens import tokenize
 from polyrank.errors import DataError
 from polyrank.seeds import derive
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyrank.data.partition import balanced, hold_out, names, partition
+from polyrank.data import partition as partitions
+from polyrank.data.partition import balanced, hold_out, names
 from polyrank.errors import RecipeError
 
 LABELS = st.lists(st.integers(0, 4), min_size=12, max_size=80)
@@ -16,6 +17,11 @@ KINDS = st.sampled_from(
     ["iid", "dirichlet(0.01)", "dirichlet(0.5)", "dirichlet(100)", "shards(1)", "shards(2)",
      "mixed(30%, 100, 0.3)", "mixed(50%, 1e300, 1e-300)", "mixed(100%,1e308,1)"]
 )  # fmt: skip
+
+
+def partition(*how) -> list[list[int]]:
+    """What each client holds, as lists."""
+    return [held.tolist() for held in partitions.partition(*how)]
 
 
 def skew(labels: list[int], parts: list[list[int]]) -> float:

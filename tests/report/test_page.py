@@ -200,3 +200,29 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"cannot write .*report\.html: "):
         write(tmp_path / "file" / "report.html", [run_records()])
+
+
+def test_very_many_clients_are_told_by_rank():
+    few, many = (page([run_records(clients=n)]) for n in (200, 1000))
+    text = visible(many)
+    assert "Every client, for the first seed" in visible(few)
+    assert "The clients by rank, for the first seed" in text
+    # rank 2: a quarter of the clients, all of which took part in every one of three rounds
+    assert re.search(r"\b2 250 80 · 80 · 80 250 3\.0 250 ", text)
+    assert "Measured at the end" not in text
+    assert len(many) < len(few)  # the page does not grow with the clients
+
+
+def test_a_sample_of_the_clients_is_called_one():
+    run = run_records(clients=300)
+    final = {**run.final, "clients": run.final["clients"][:40], "of": 300}
+    text = visible(page([RunRecords(run.run, run.rounds, final)]))
+    assert "Measured at the end: the models of 40 of 300 clients, drawn at random" in text
+
+
+def test_absences_of_very_many_clients_are_counted():
+    run = run_records(clients=300)
+    idle = [{"id": f"x{i}", "reason": "no examples"} for i in range(250)]
+    text = visible(page([RunRecords({**run.run, "idle": idle}, run.rounds, run.final)]))
+    assert "250 clients no examples" in text
+    assert "x17" not in text

@@ -57,6 +57,13 @@ def say(line: str) -> None:
     out.print(line, soft_wrap=True)
 
 
+def warned(
+    message: Warning | str, category: object, filename: str, lineno: int, *_: object, **__: object
+) -> None:
+    """A warning as one line on stderr, without the place in the source."""
+    print(f"polyrank: {message}", file=sys.stderr)
+
+
 def fail(line: str, code: int = 2) -> NoReturn:
     """End with one line on stderr."""
     print(f"polyrank: {line}", file=sys.stderr)

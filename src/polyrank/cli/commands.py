@@ -2,11 +2,13 @@
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
+from polyrank.cli import base
 from polyrank.cli.base import Overrides, Overwrite, Source, app, fail, located, out, read, say
 from polyrank.errors import PolyrankError
 from polyrank.version import __version__
@@ -154,6 +156,7 @@ def main() -> None:
     # Threads that wait should sleep: spinning costs two threads all they gain, and more, as soon
     # as anything else runs (LOG.md). Read when torch is first imported, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.showwarning = base.warned
     try:
         app()
     except PolyrankError as error:

@@ -11,13 +11,12 @@ from typing import Any
 import torch
 import transformers
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from polyrank import files
 from polyrank.client.cut import Cut
 from polyrank.client.model import Workbench
+from polyrank.data import kept
 from polyrank.data.batches import Tokens
 from polyrank.data.cache import folder as cache_folder
 from polyrank.errors import StorageError
@@ -56,24 +55,15 @@ def name(bench: Workbench, parts: Cut, tokens: Tokens) -> str:
 def save(path: Path, states: Float[Tensor, "rows width"]) -> None:
     """Write in one step; a folder that cannot be written is no error, only slower."""
     with suppress(StorageError):
-        files.write(path, to_bytes({"states": states}, {"sum": _sum(states)}))
+        kept.save(path, {"states": states})
 
 
 def load(path: Path) -> Float[Tensor, "rows width"] | None:
     """What `save` wrote; None where there is nothing, or something else."""
-    try:
-        with safe_open(path, "pt") as file:
-            states, written = file.get_tensor("states"), file.metadata()["sum"]
-    except (OSError, SafetensorError, KeyError, TypeError):
-        return None
-    whole = states.dtype == torch.float32 and states.ndim == 2 and _sum(states) == written
-    return states if whole else None
+    states = (kept.load(path) or {}).get("states")
+    fitting = states is not None and states.dtype == torch.float32 and states.ndim == 2
+    return states if fitting else None
 
 
 def _config(net: Any) -> dict[str, Any]:
     return json.loads(net.config.to_json_string(use_diff=False))
-
-
-def _sum(states: Tensor) -> str:
-    """Of all bits: one that flips on the disk shows."""
-    return str(int(states.view(torch.int32).sum()))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from polyrank.client.choice import choose
 from polyrank.client.job import Job, Task
 from polyrank.client.model import Workbench, fold, template
-from polyrank.client.placing import Model, cores, place, place_all, take
+from polyrank.client.placing import Model, cores, place_all, take
 from polyrank.client.private import Private, kept
 from polyrank.client.rules import pruned
 from polyrank.client.score import scores
@@ -56,10 +56,10 @@ def fit(bench: Workbench, task: Task, jobs: Sequence[Job]) -> list[tuple[Private
     return found
 
 
-def receive(bench: Workbench, lora: Lora, one: Job) -> None:
-    """Put the model that a client was sent on the bench."""
-    fold(bench, one.base)
-    place(bench, *_model(bench, lora, one))
+def receive(bench: Workbench, lora: Lora, jobs: Sequence[Job]) -> None:
+    """Put the models that clients on one base were sent on the bench."""
+    fold(bench, jobs[0].base)
+    place_all(bench, [_model(bench, lora, one) for one in jobs])
 
 
 def _model(bench: Workbench, lora: Lora, one: Job) -> Model:
@@ -78,7 +78,7 @@ def _measured(bench: Workbench, jobs: Sequence[Job], task: Task, name: str) -> M
     """Loss and accuracy of each on the examples that it keeps aside, if it does."""
     aside = [one.share.validation for one in jobs]
     some = max(64, 4 * task.local.batch)
-    found = scores(bench, jobs[0].share.tokens, some, aside) if any(aside) else []
+    found = scores(bench, jobs[0].share.tokens, some, aside) if any(map(len, aside)) else []
     return [
         {f"{name}val_loss": own.loss, f"{name}val_accuracy": own.accuracy} if own else {}
         for own in found or [None for _ in jobs]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from polyrank.client.private import Private, base_of
-from polyrank.data.batches import Tokens
+from polyrank.data.batches import Indices, Tokens
 from polyrank.messages import Client, Download
 from polyrank.recipe.schema import Local, Lora
 
@@ -16,8 +16,8 @@ class Share(NamedTuple):
     """A client's own examples: indices of those it trains on, and of those it keeps aside."""
 
     tokens: Tokens
-    train: Sequence[int]
-    validation: Sequence[int] = ()
+    train: Indices
+    validation: Indices = ()
 
 
 class Task(NamedTuple):

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from polyrank.client.model import Workbench, logits
 from polyrank.client.placing import seat
-from polyrank.data.batches import Batch, Tokens, in_order, merged
+from polyrank.data.batches import Batch, Indices, Tokens, in_order, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +52,33 @@ def average(scores: Sequence[Score]) -> Score:
     )
 
 
+def score(bench: Workbench, tokens: Tokens, batch: int, indices: Indices | None = None) -> Score:
+    """The score of the model on the bench, or of the active one of several; see `score_all`."""
+    return score_all(bench, tokens, batch, 1, indices)[0]
+
+
 @torch.inference_mode()
-def score(
-    bench: Workbench, tokens: Tokens, batch: int, indices: Sequence[int] | None = None
-) -> Score:
-    """The score of the model on the bench, or of the active one of several.
+def score_all(
+    bench: Workbench, tokens: Tokens, batch: int, models: int, indices: Indices | None = None
+) -> list[Score]:
+    """The scores of the active models on the same examples: each batch is made once for all.
 
     Args:
-        bench: the model.
+        bench: the models.
         tokens: held-out examples.
-        batch: examples in a batch.
-        indices: which of them; all where not given.
+        batch: examples of one model in a batch.
+        models: how many are active.
+        indices: which of the examples; all where not given.
     """
     bench.net.eval()
-    chosen = torch.arange(len(tokens)) if indices is None else torch.tensor(indices)
-    marks = [_marked(bench, tokens, [part])[0] for part in in_order(tokens, batch, chosen)]
-    return _score(bench, marks)
+    parts = in_order(tokens, batch, indices)
+    marks = [_marked(bench, tokens, [part] * models) for part in parts]
+    return [_score(bench, own) for own in zip(*marks, strict=True)]
 
 
 @torch.inference_mode()
 def scores(
-    bench: Workbench, tokens: Tokens, batch: int, indices: Sequence[Sequence[int]]
+    bench: Workbench, tokens: Tokens, batch: int, indices: Sequence[Indices]
 ) -> list[Score | None]:
     """The score of every model on the bench, each on examples of its own; None without any.
 
@@ -83,7 +89,8 @@ def scores(
         indices: which of them, by client.
     """
     bench.net.eval()
-    parts = [list(in_order(tokens, batch, torch.tensor(own, dtype=torch.int64))) for own in indices]
+    made = {id(own): list(in_order(tokens, batch, own)) for own in indices}
+    parts = [made[id(own)] for own in indices]  # equal examples of several are padded once
     marks: list[list[Marks]] = [[] for _ in parts]
     for step in range(max(map(len, parts))):
         active = [i for i, own in enumerate(parts) if step < len(own)]

@@ -1,19 +1,15 @@
-"""Texts as token ids, once; then batches of texts of similar length, padded to their longest."""
+"""Batches of tokenised texts of similar length, padded to their longest."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Generator, Tensor
 from torch.nn.functional import pad
-from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedTokenizerBase
-
-from polyrank.data.examples import Examples
-from polyrank.errors import DataError
 
 WINDOW = 16  # batches that are sorted by length together
+Indices = Sequence[int] | Int64[Tensor, " _"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +17,13 @@ class Tokens:
     """Tokenised examples, end to end in one tensor.
 
     Args:
-        ids: the token ids of all examples.
+        ids: the token ids of all examples, possibly mapped from a file.
         labels: the class of each example.
         starts: where each example starts in `ids`, and the end.
         pad: the id that fills a batch up.
     """
 
-    ids: Int64[Tensor, " total"]
+    ids: Int[Tensor, " total"]
     labels: Int64[Tensor, " examples"]
     starts: Int64[Tensor, " examples+1"]
     pad: int
@@ -60,26 +56,7 @@ class Batch:
         return len(self.labels)
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int) -> Tokens:
-    """All texts as token ids, each cut to `max_length` or to what the tokenizer's model takes.
-
-    Raises:
-        DataError: the tokenizer has nothing to pad with, or turns a text into no token at all.
-    """
-    ids: list[list[int]] = []
-    if len(examples):
-        limit = min(max_length, tokenizer.model_max_length)
-        ids = tokenizer(list(examples.texts), truncation=True, max_length=limit)["input_ids"]
-    if [] in ids:
-        raise DataError(f"the tokenizer finds no token in {examples.texts[ids.index([])]!r}")
-    starts = torch.tensor([0, *map(len, ids)]).cumsum(0)
-    flat = torch.tensor([token for one in ids for token in one], dtype=torch.int64)
-    return Tokens(flat, torch.tensor(examples.labels, dtype=torch.int64), starts, _pad(tokenizer))
-
-
-def batches(
-    tokens: Tokens, indices: Sequence[int], size: int, generator: Generator
-) -> Iterator[Batch]:
+def batches(tokens: Tokens, indices: Indices, size: int, generator: Generator) -> Iterator[Batch]:
     """One epoch over `indices` in random batches of similar length; one may be smaller.
 
     Args:
@@ -88,7 +65,7 @@ def batches(
         size: examples in a batch.
         generator: decides the order.
     """
-    held = torch.tensor(indices, dtype=torch.int64)
+    held = torch.as_tensor(indices, dtype=torch.int64)
     held = held[torch.randperm(len(held), generator=generator)]
     windows = torch.split(held, WINDOW * size)
     cuts = [cut for window in windows for cut in _by_length(tokens, window, size)]
@@ -96,12 +73,10 @@ def batches(
         yield _batch(tokens, cuts[position])
 
 
-def in_order(
-    tokens: Tokens, size: int, indices: Int64[Tensor, " some"] | None = None
-) -> Iterator[Batch]:
+def in_order(tokens: Tokens, size: int, indices: Indices | None = None) -> Iterator[Batch]:
     """All (or these) examples once, from short to long; `Batch.indices` leads back."""
-    chosen = torch.arange(len(tokens)) if indices is None else indices
-    cuts = _by_length(tokens, chosen, size)
+    chosen = range(len(tokens)) if indices is None else indices
+    cuts = _by_length(tokens, torch.as_tensor(chosen, dtype=torch.int64), size)
     return (_batch(tokens, cut) for cut in cuts)
 
 
@@ -131,18 +106,9 @@ def _by_length(tokens: Tokens, indices: Int64[Tensor, " some"], size: int) -> li
 
 
 def _batch(tokens: Tokens, indices: Int64[Tensor, " batch"]) -> Batch:
-    spans = zip(tokens.starts[indices].tolist(), tokens.starts[indices + 1].tolist(), strict=True)
-    rows = [tokens.ids[start:end] for start, end in spans]
-    input_ids = pad_sequence(rows, batch_first=True, padding_value=tokens.pad)
-    mask = torch.arange(input_ids.shape[1]) < tokens.lengths(indices)[:, None]
-    return Batch(input_ids, mask.long(), tokens.labels[indices], indices)
-
-
-def _pad(tokenizer: PreTrainedTokenizerBase) -> int:
-    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return int(token)
-    raise DataError(
-        f"the tokenizer of {tokenizer.name_or_path!r} has neither a padding nor an end-of-text "
-        "token; set one in its tokenizer_config.json"
-    )
+    lengths = tokens.lengths(indices)
+    ahead = torch.arange(int(lengths.max()))
+    real = ahead < lengths[:, None]
+    rows = tokens.ids[(tokens.starts[indices][:, None] + ahead) * real]
+    input_ids = torch.where(real, rows.long(), tokens.pad)
+    return Batch(input_ids, real.long(), tokens.labels[indices], indices)

@@ -10,7 +10,6 @@ clients with two alphas: Byun and Lee (NAACL 2025), arXiv:2406.17477.
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,10 +19,12 @@ from polyrank import seeds
 from polyrank.errors import RecipeError
 from polyrank.recipe.values import known_partition, mixture
 
+Owner = Int64[np.ndarray, " examples"]
+
 
 def partition(
     labels: Sequence[int], keys: Sequence[str] | None, kind: str, clients: int, seed: int
-) -> list[list[int]]:
+) -> list[Int64[np.ndarray, " _"]]:
     """The indices that each client holds: every index exactly once, ascending.
 
     Args:
@@ -43,18 +44,19 @@ def partition(
         raise RecipeError("data.partition", f"{kind!r} {error}") from error
     name, _, argument = kind.rstrip(")").partition("(")
     if name == "key":
-        return _by_key(_owners(keys, kind))
+        return _split(*_by_key(_owners(keys, kind)))
     if clients > len(labels):
         raise RecipeError("data.clients", f"{clients} clients cannot share {len(labels)} examples")
+    classes = np.asarray(labels, np.int64)
     if name == "iid":
-        parts = _iid(len(labels), clients, seed)
+        owner = _iid(len(labels), clients, seed)
     elif name == "dirichlet":
-        parts = _dirichlet(labels, float(argument), clients, seed)
+        owner = _dirichlet(classes, float(argument), clients, seed)
     elif mixed := mixture(kind):
-        parts = _mixed(labels, mixed, clients, seed)
+        owner = _mixed(classes, mixed, clients, seed)
     else:
-        parts = _shards(labels, int(argument), clients, seed)
-    return [sorted(part) for part in parts]
+        owner = _shards(classes, int(argument), clients, seed)
+    return _split(owner, clients)
 
 
 def names(keys: Sequence[str] | None, kind: str, clients: int) -> list[str]:
@@ -102,29 +104,40 @@ def _owners(keys: Sequence[str] | None, kind: str) -> Sequence[str]:
     return keys
 
 
-def _by_key(keys: Sequence[str]) -> list[list[int]]:
-    held: dict[str, list[int]] = {key: [] for key in sorted(set(keys))}
-    for index, key in enumerate(keys):
-        held[key].append(index)
-    return list(held.values())
+def _split(owner: Owner, clients: int) -> list[Int64[np.ndarray, " _"]]:
+    """What each client holds, where each example's owner is known."""
+    ends = np.cumsum(np.bincount(owner, minlength=clients))
+    return np.split(np.argsort(owner, kind="stable"), ends[:-1])
 
 
-def _iid(count: int, clients: int, seed: int) -> list[list[int]]:
-    order = torch.randperm(count, generator=seeds.derive(seed, "partition")).tolist()
-    return [order[client::clients] for client in range(clients)]
+def _by_key(keys: Sequence[str]) -> tuple[Owner, int]:
+    """Each example's owner, and how many owners there are."""
+    place = {key: client for client, key in enumerate(sorted(set(keys)))}
+    return np.array([place[key] for key in keys], np.int64), len(place)
 
 
-def _dirichlet(labels: Sequence[int], alpha: float, clients: int, seed: int) -> list[list[int]]:
-    parts: list[list[int]] = [[] for _ in range(clients)]
-    for label in sorted(set(labels)):
-        members = np.flatnonzero(np.asarray(labels) == label)
+def _drawn(count: int, seed: int) -> Int64[np.ndarray, " examples"]:
+    """All examples in an order drawn by seed."""
+    return torch.randperm(count, generator=seeds.derive(seed, "partition")).numpy()
+
+
+def _iid(count: int, clients: int, seed: int) -> Owner:
+    owner = np.empty(count, np.int64)
+    owner[_drawn(count, seed)] = np.arange(count) % clients
+    return owner
+
+
+def _dirichlet(labels: Owner, alpha: float, clients: int, seed: int) -> Owner:
+    owner = np.empty(len(labels), np.int64)
+    for label in np.unique(labels).tolist():
+        members = np.flatnonzero(labels == label)
         # torch's own Dirichlet reads the global generator, and underflows for a small alpha.
         random = np.random.default_rng(seeds.number(seed, "partition", label))
         shares = random.dirichlet(np.full(clients, alpha))
-        cuts = np.rint(np.cumsum(shares)[:-1] * len(members)).astype(int)
-        for part, share in zip(parts, np.split(random.permutation(members), cuts), strict=True):
-            part.extend(share.tolist())
-    return parts
+        cuts = np.rint(np.cumsum(shares)[:-1] * len(members)).astype(np.int64)
+        counts = np.diff(cuts, prepend=0, append=len(members))
+        owner[random.permutation(members)] = np.repeat(np.arange(clients), counts)
+    return owner
 
 
 def _count(share: Fraction, clients: int) -> int:
@@ -136,32 +149,24 @@ def _served(clients: int, seed: int) -> list[int]:
     return torch.randperm(clients, generator=seeds.derive(seed, "partition", "clients")).tolist()
 
 
-def _mixed(
-    labels: Sequence[int], mixed: tuple[Fraction, float, float], clients: int, seed: int
-) -> list[list[int]]:
+def _mixed(labels: Owner, mixed: tuple[Fraction, float, float], clients: int, seed: int) -> Owner:
     share, even, skewed = mixed
-    pools = _pools(labels, seed)
-    parts: list[list[int]] = [[] for _ in range(clients)]
+    order = _drawn(len(labels), seed)
+    pools = [order[labels[order] == label] for label in np.unique(labels)]
+    left, served = np.array([len(pool) for pool in pools]), _served(clients, seed)
+    counts = np.zeros((clients, len(pools)), np.int64)
     # The balanced clients choose before any class is exhausted.
-    for place, client in enumerate(_served(clients, seed)):
+    for place, client in enumerate(served):
         alpha = even if place < _count(share, clients) else skewed
         random = np.random.default_rng(seeds.number(seed, "partition", "mix", client))
         mix = random.dirichlet(np.full(len(pools), alpha))
         size = len(labels) // clients + (client < len(labels) % clients)
-        counts = _take(mix, np.array([len(pool) for pool in pools]), size)
-        for pool, count in zip(pools, counts.tolist(), strict=True):
-            parts[client].extend(pool[:count])
-            del pool[:count]
-    return parts
-
-
-def _pools(labels: Sequence[int], seed: int) -> list[list[int]]:
-    """The examples of each class, in an order drawn by seed."""
-    pools: dict[int, list[int]] = {label: [] for label in sorted(set(labels))}
-    generator = seeds.derive(seed, "partition")
-    for index in torch.randperm(len(labels), generator=generator).tolist():
-        pools[labels[index]].append(index)
-    return list(pools.values())
+        counts[place] = _take(mix, left, size)
+        left -= counts[place]
+    owner = np.empty(len(labels), np.int64)
+    for pool, taken in zip(pools, counts.T, strict=True):
+        owner[pool] = np.repeat(served, taken)
+    return owner
 
 
 def _take(
@@ -179,19 +184,18 @@ def _take(
     return taken
 
 
-def _shards(labels: Sequence[int], each: int, clients: int, seed: int) -> list[list[int]]:
+def _shards(labels: Owner, each: int, clients: int, seed: int) -> Owner:
     count = each * clients
     if count > len(labels):
         problem = f"shards({each}) for {clients} clients needs {count} examples, not {len(labels)}"
         raise RecipeError("data.clients", problem)
     # Within a class the order is random; equal shards are dealt out at random.
     generator = seeds.derive(seed, "partition")
-    order = torch.randperm(len(labels), generator=generator).tolist()
-    order.sort(key=labels.__getitem__)
-    ends = [shard * len(labels) // count for shard in range(count + 1)]
-    shards = [order[start:end] for start, end in pairwise(ends)]
-    dealt = torch.randperm(count, generator=generator).tolist()
-    return [
-        [index for shard in dealt[client::clients] for index in shards[shard]]
-        for client in range(clients)
-    ]
+    order = torch.randperm(len(labels), generator=generator).numpy()
+    order = order[np.argsort(labels[order], kind="stable")]
+    dealt = torch.randperm(count, generator=generator).numpy()
+    shard, owner = np.empty(count, np.int64), np.empty(len(labels), np.int64)
+    shard[dealt] = np.arange(count) % clients
+    sizes = np.diff(np.arange(count + 1) * len(labels) // count)
+    owner[order] = np.repeat(shard, sizes)
+    return owner

@@ -4,7 +4,7 @@ Messages become bytes and are read back, so that traffic is measured and not com
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ class Simulator:
 
     Args:
         bench: the base model that they share.
-        shares: by client, its own examples.
+        share: a client's own examples, by its id.
         recipe: what they do.
         folder: where they keep private state; None keeps it in memory.
         group: at most how many of them train at once.
@@ -39,7 +39,7 @@ class Simulator:
     """
 
     bench: Workbench
-    shares: Mapping[str, Share]
+    share: Callable[[str], Share]
     recipe: Recipe
     folder: Path | None
     group: int = 1
@@ -53,9 +53,15 @@ class Simulator:
         while some := list(islice(waiting, self.group)):
             yield from self._some(round, some)
 
-    def hold(self, client: Client, download: Download) -> None:
-        """Put the model that this client holds after a download on the bench."""
-        receive(self.bench, self.recipe.lora, self._job(client, download))
+    def hold(self, sent: Sequence[tuple[Client, Download]]) -> Iterator[list[int]]:
+        """The models that clients hold after a download, as many on the bench at once as can be.
+
+        Yields which of them those on the bench are, until all have been there.
+        """
+        jobs = [self._job(client, download) for client, download in sent]
+        for places in together(jobs):
+            receive(self.bench, self.recipe.lora, [jobs[i] for i in places])
+            yield places
 
     def _some(self, round: int, sent: Sequence[tuple[Client, Download]]) -> list[Reply]:
         """The replies of some clients, in their order."""
@@ -96,7 +102,7 @@ class Simulator:
             yield Reply(one.client, arrived, None, up, seconds=seconds, before=before)
 
     def _job(self, client: Client, download: Download) -> Job:
-        return job(self.shares[client.id], client, download, self._private(client))
+        return job(self.share(client.id), client, download, self._private(client))
 
     def _private(self, client: Client) -> Private:
         if self.folder is None:

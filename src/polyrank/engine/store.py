@@ -4,6 +4,7 @@ What a client keeps between rounds (the folds in its base) is named by its conte
 clients in the same state cost one file, and an older state stays until nothing refers to it.
 """
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -46,10 +47,10 @@ def get(folder: Path, name: str) -> dict[str, Tensor]:
 
 def keep_only(folder: Path, names: Collection[str]) -> None:
     """Delete every state that nothing refers to any more."""
-    kept = {_path(folder, name) for name in names}
-    for path in folder.glob("*.safetensors"):
-        if path not in kept:
-            path.unlink()
+    kept = {_path(folder, name).name for name in names}
+    for path in os.scandir(folder) if folder.exists() else ():
+        if path.name.endswith(".safetensors") and path.name not in kept:
+            os.unlink(path)
 
 
 def _path(folder: Path, name: str) -> Path:

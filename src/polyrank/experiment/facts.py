@@ -27,7 +27,6 @@ def run_record(
 ) -> dict[str, Any]:
     """The first record: everything that does not change over the rounds."""
     one = template(setup.bench, 1)
-    per_rank = sum(map(parameters, one.values()))
     return {
         "kind": "run",
         "name": recipe.name,
@@ -41,13 +40,13 @@ def run_record(
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
-        "data": dict(setup.corpus.source),
-        "classes": list(setup.corpus.labels),
+        "data": dict(setup.source),
+        "classes": list(setup.classes),
         "clients": [
             {
                 "id": c.id,
                 "rank": c.rank,
-                "examples": len(setup.parts[c.id]),
+                "examples": c.examples,
                 "validation": len(setup.validation[c.id]),
                 "labels": setup.histogram(c.id),
             }
@@ -56,7 +55,7 @@ def run_record(
         "idle": [{"id": id, "reason": reason} for id, reason in idle.items()],
         "parameters": {
             "head": sum(setup.bench.net.get_parameter(n).numel() for n in setup.bench.head),
-            "clients": {c.id: per_rank * c.rank for c in clients},
+            "per_rank": sum(map(parameters, one.values())),
         },
     }
 
@@ -96,9 +95,10 @@ def round_record(
 
 
 def final_record(
-    test: Measured, held: Mapping[Client, Score], setup: Setup, seconds: float
+    test: Measured, held: Mapping[Client, Score], of: int, setup: Setup, seconds: float
 ) -> dict[str, Any]:
-    """The last record: the global model, and the model that each client holds."""
+    """The last record: the global model, and the models that these clients, drawn from so many,
+    hold."""
     return {
         "kind": "final",
         "test": test,
@@ -112,6 +112,7 @@ def final_record(
             }
             for c, score in held.items()
         ],
+        "of": of,
         "seconds": seconds,
     }
 

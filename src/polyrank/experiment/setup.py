@@ -1,24 +1,34 @@
 """What a recipe's run works with: the model, the texts, and who holds which of them."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from polyrank.client import activations
+from polyrank.client.job import Share
 from polyrank.client.memory import profile
 from polyrank.client.model import Workbench, longest_text, template
 from polyrank.client.model import load as load_model
 from polyrank.client.placing import dense
 from polyrank.client.prefix import cached
-from polyrank.data import partition, source
-from polyrank.data.batches import Tokens, tokenize
-from polyrank.data.examples import Corpus, Examples
+from polyrank.data import partition, source, tokens
+from polyrank.data.batches import Tokens
+from polyrank.data.examples import Examples
+from polyrank.data.parts import Parts, joined
+from polyrank.data.tokens import tokenize
 from polyrank.errors import DataError, RecipeError
 from polyrank.lora.factor import Dense, parameters
 from polyrank.messages import Client
 from polyrank.ranks import assign, by_budget, memories
 from polyrank.recipe import Recipe
 from polyrank.recipe.policies import Budget, Memory
+
+Indices = Int64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +37,8 @@ class Setup:
 
     Args:
         bench: the base model, with places for factors.
-        corpus: the texts and their classes.
+        classes: their names.
+        source: where the texts come from, as JSON for the records.
         train: all training examples as tokens.
         test: the held-out ones.
         parts: by client id, the indices of its own training examples.
@@ -36,17 +47,22 @@ class Setup:
     """
 
     bench: Workbench
-    corpus: Corpus
+    classes: tuple[str, ...]
+    source: Mapping[str, Any]
     train: Tokens
     test: Tokens
-    parts: Mapping[str, Sequence[int]]
-    validation: Mapping[str, Sequence[int]]
+    parts: Parts
+    validation: Mapping[str, Tensor]
     dense: Dense
+
+    def share(self, id: str) -> Share:
+        """A client's own examples."""
+        return Share(self.train, self.parts[id], self.validation[id])
 
     def histogram(self, id: str) -> list[int]:
         """How many examples of each class a client trains on."""
-        count = Counter(self.corpus.train.labels[i] for i in self.parts[id])
-        return [count[c] for c in range(len(self.corpus.labels))]
+        own = self.train.labels[self.parts[id]]
+        return torch.bincount(own, minlength=len(self.classes)).tolist()
 
 
 def prepare(recipe: Recipe) -> Setup:
@@ -56,33 +72,39 @@ def prepare(recipe: Recipe) -> Setup:
     _check_length(recipe, bench)
     parts, validation = _spread(recipe, corpus.train)
     train, test = (
-        tokenize(bench.tokenizer, examples, recipe.data.max_length)
+        tokenize(bench.tokenizer, examples, recipe.data.max_length, tokens.folder())
         for examples in (corpus.train, corpus.test)
     )
     if recipe.cache != "off":
-        for tokens in (train, test):
-            bench.cached[id(tokens)] = cached(bench, recipe.cache, tokens, activations.folder())
-    return Setup(bench, corpus, train, test, parts, validation, dense(bench))
+        for each in (train, test):
+            bench.cached[id(each)] = cached(bench, recipe.cache, each, activations.folder())
+    labels, told = corpus.labels, corpus.source
+    return Setup(bench, labels, told, train, test, parts, validation, dense(bench))
 
 
-def _spread(recipe: Recipe, train: Examples) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+def _spread(recipe: Recipe, train: Examples) -> tuple[Parts, Mapping[str, Tensor]]:
     """By client id: what it trains on, and what it measures itself on."""
     data, seed = recipe.data, recipe.seed
-    own, shared = list(range(len(train))), list[int]()
     if data.validation_set == "shared":
-        own, shared = partition.hold_out(own, data.validation, seed, "validation")
-    pool = train.take(own)
-    held = partition.partition(pool.labels, pool.keys, data.partition, data.clients, seed)
-    ids = partition.names(pool.keys, data.partition, data.clients)
-    parts, validation = {}, {}
-    for id, places in zip(ids, held, strict=True):
-        mine = [own[place] for place in places]
-        parts[id], validation[id] = (
-            (mine, shared)
-            if data.validation_set == "shared"
-            else partition.hold_out(mine, data.validation, seed, "validation", id)
-        )
-    return parts, validation
+        own, shared = partition.hold_out(range(len(train)), data.validation, seed, "validation")
+        ids, held = _partitioned(recipe, train.take(own))
+        theirs = torch.tensor(shared, dtype=torch.int64)
+        return joined(ids, [np.array(own)[places] for places in held]), dict.fromkeys(ids, theirs)
+    ids, held = _partitioned(recipe, train)
+    if not data.validation:
+        return joined(ids, held), joined(ids, [[] for _ in ids])
+    kept, aside = zip(*(
+        partition.hold_out(places.tolist(), data.validation, seed, "validation", id)
+        for id, places in zip(ids, held, strict=True)
+    ), strict=True)  # fmt: skip
+    return joined(ids, kept), joined(ids, aside)
+
+
+def _partitioned(recipe: Recipe, pool: Examples) -> tuple[list[str], list[Indices]]:
+    """Every client's id, and which of these examples it holds."""
+    kind, clients = recipe.data.partition, recipe.data.clients
+    held = partition.partition(pool.labels, pool.keys, kind, clients, recipe.seed)
+    return partition.names(pool.keys, kind, clients), held
 
 
 def _check_length(recipe: Recipe, bench: Workbench) -> None:
@@ -92,6 +114,11 @@ def _check_length(recipe: Recipe, bench: Workbench) -> None:
             "data.max_length",
             f"{recipe.data.max_length} tokens are more than the model takes; at most {longest}",
         )
+
+
+def text_length(recipe: Recipe) -> int:
+    """The tokens of a text that go through the model, at most."""
+    return 1 if recipe.cache == "first-token" else recipe.data.max_length
 
 
 def shared(recipe: Recipe) -> str:
@@ -109,8 +136,9 @@ def roster(recipe: Recipe, setup: Setup) -> tuple[list[Client], dict[str, str]]:
         DataError: no client has any examples.
         RecipeError: no ranks fit the budget or the memory.
     """
-    able = {id: len(part) for id, part in setup.parts.items() if part}
-    idle = {id: "no examples" for id, part in setup.parts.items() if not part}
+    sizes = setup.parts.sizes()
+    able = {id: n for id, n in sizes.items() if n}
+    idle = {id: "no examples" for id, n in sizes.items() if not n}
     if not able:
         raise DataError("no client has any examples; check data and data.partition")
     found = _ranks(recipe, setup, able)

@@ -14,7 +14,7 @@ from polyrank.experiment import running
 from polyrank.experiment.events import Began, Ended, Replied, RoundDone, Watch, ignore
 from polyrank.experiment.folder import Folder
 from polyrank.experiment.interrupt import uninterrupted
-from polyrank.experiment.running import Run
+from polyrank.experiment.run import Run
 from polyrank.experiment.setup import Setup, prepare
 from polyrank.lora import peft
 from polyrank.lora.algebra import truncate
@@ -77,7 +77,7 @@ def _restore(run: Run, folder: Folder) -> None:
 
 def _refuse_other_data(run: Run, folder: Folder) -> None:
     """The rounds to come must see the data that those before them saw."""
-    before, now = records.load(folder.records).run["data"], dict(run.setup.corpus.source)
+    before, now = records.load(folder.records).run["data"], dict(run.setup.source)
     differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     if differing:
         raise StorageError(

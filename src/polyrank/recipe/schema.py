@@ -109,6 +109,9 @@ class Evaluation(Part):
     after the aggregation."""
     probe_examples: int = Field(128, ge=1)
     """Measure them on the first of the held-out examples, so many."""
+    clients: int | None = Field(100, ge=1)
+    """At most how many clients' own models are measured: after the last round, and of personal
+    algorithms whenever the model is. Of more, so many are drawn by seed; null is all."""
 
 
 class Engine(Part):

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from polyrank.report.clients import History, histories
+from polyrank.report.clients import MANY, History, histories
 from polyrank.report.markup import Column, Content, Html, details, join, table, tag
+from polyrank.report.rank_table import rank_table
 from polyrank.report.records import MB, RunRecords
 from polyrank.report.statistics import Groups, counted
 from polyrank.report.style import GREY, indices
@@ -13,7 +14,7 @@ from polyrank.report.words import NOTHING, megabytes, percent
 
 
 def client_tables(groups: Groups) -> Html:
-    """A table of the clients for each label; the first is open."""
+    """A table of the clients (of many: of their ranks) for each label; the first is open."""
     parts = []
     for position, (label, runs) in enumerate(groups.items()):
         run = counted(runs)[0]
@@ -24,6 +25,8 @@ def client_tables(groups: Groups) -> Html:
 
 def _clients(run: RunRecords) -> Html:
     found = histories(run)
+    if len(found) > MANY:
+        return rank_table(found)
     measured = any(_validation(client) for client in found)
     columns = [
         Column("Client", "key"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from polyrank.report.format import Holdings, Outcome, Round, Trained
 from polyrank.report.records import RunRecords
 
+MANY = 200  # clients, of which each still has a line of its own
 OF_CLIENT = Callable[[Round, Trained], float | None]
 
 
@@ -20,6 +21,35 @@ class History:
     parts: Sequence[Trained]
     weights: Sequence[float]
     end: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a line of a map stands for: one client, or all clients of one rank where they are many.
+
+    Args:
+        name: beside the map.
+        who: in words, for a hover.
+        ids: the clients.
+    """
+
+    name: str
+    who: str
+    ids: Sequence[str]
+
+
+def lines(run: RunRecords) -> list[Line]:
+    """The lines of a map of the run's clients, in order of their last ranks."""
+    ranks = last_ranks(run)
+    if len(ranks) <= MANY:
+        return [Line(f"{id} (r {r})", f"client {id}, rank {r}", [id]) for id, r in ranks.items()]
+    alike: dict[int, list[str]] = defaultdict(list)
+    for id, rank in ranks.items():
+        alike[rank].append(id)
+    return [
+        Line(f"rank {r}", f"mean over clients of rank {r}, in all {len(ids):,}", ids)
+        for r, ids in alike.items()
+    ]
 
 
 def histories(run: RunRecords) -> list[History]:

@@ -1,10 +1,11 @@
 """The figures of what algorithms report: weights by client, N_eff and other numbers."""
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from textwrap import fill
 from typing import Any
 
-from polyrank.report import figures, maps
+from polyrank.report import clients, figures, maps
 from polyrank.report.aggregation import by_rank
 from polyrank.report.clients import OF_CLIENT, last_ranks, truncation
 from polyrank.report.format import Round
@@ -31,24 +32,33 @@ def by_client(groups: Groups, value: OF_CLIENT, name: str) -> Any | None:
 
 
 def _table(run: RunRecords, value: OF_CLIENT) -> tuple[tuple[float | None, ...], ...]:
-    """A row for each client, a column for each round in which somebody took part."""
-    by_round = [{c["id"]: value(r, c) for c in r["clients"]} for r in run.rounds if r["clients"]]
-    return tuple(tuple(column.get(id) for column in by_round) for id in last_ranks(run))
+    """A row for each line, a column for each round in which somebody took part."""
+    found = clients.lines(run)
+    row = {id: i for i, line in enumerate(found) for id in line.ids}
+    columns = []
+    for record in run.rounds:
+        cells: list[list[float]] = [[] for _ in found]
+        for client in record["clients"]:
+            if (v := value(record, client)) is not None:
+                cells[row[client["id"]]].append(v)
+        if record["clients"]:
+            columns.append([fmean(cell) if cell else None for cell in cells])
+    return tuple(zip(*columns, strict=True))
 
 
 def _heat(
     labels: Sequence[str], run: RunRecords, z: Sequence[Sequence[float | None]], name: str
 ) -> Heat:
-    ranks, who = last_ranks(run), fill(", ".join(labels), 60)
+    found, who = clients.lines(run), fill(", ".join(labels), 60)
     times = [str(r["round"]) for r in run.rounds if r["clients"]]
     text = [
         [
-            f"{who}\nclient {id}, rank {rank}, round {t}\n{name} {number(v)}"
+            f"{who}\n{line.who}, round {t}\n{name} {number(v)}"
             for t, v in zip(times, row, strict=True)
         ]
-        for (id, rank), row in zip(ranks.items(), z, strict=True)
+        for line, row in zip(found, z, strict=True)
     ]
-    names = [f"{id} (r {rank})" for id, rank in ranks.items()]
+    names = [line.name for line in found]
     return Heat(together(labels), "round", "client (its rank)", times, names, z, text)
 
 

@@ -141,11 +141,12 @@ class Round(TypedDict):
 
 @open_ended
 class Final(TypedDict):
-    """The last line of a run that came to its end."""
+    """The last line of a run that came to its end; `of`: from how many `clients` were drawn."""
 
     kind: Literal["final"]
     test: Measured | None
     clients: list[Outcome]
+    of: NotRequired[int]
     seconds: float
 
 

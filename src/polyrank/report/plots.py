@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any, Literal
 
-from polyrank.report import figures, maps
-from polyrank.report.clients import last_ranks
+from polyrank.report import clients, figures, maps
 from polyrank.report.format import Round
 from polyrank.report.panels import Heat, Line, Panel
 from polyrank.report.records import RunRecords
@@ -89,21 +88,23 @@ def by_rank(groups: Groups) -> Any | None:
 
 
 def labels_by_client(run: RunRecords) -> Any | None:
-    """How many examples of each class every client holds."""
+    """How many examples of each class every client holds; of many, the mean by rank."""
     held = {c["id"]: c for c in run.run["clients"]}
-    ranks = {id: rank for id, rank in last_ranks(run).items() if id in held}
+    found = [(line, own) for line in clients.lines(run)
+             if (own := [held[id] for id in line.ids if id in held])]  # fmt: skip
     classes = run.run["classes"]
-    if not ranks or not classes:
+    if not found or not classes:
         return None
-    z = [[float(held[id]["labels"][k]) for id in ranks] for k in range(len(classes))]
+    z = [[fmean(c["labels"][k] for c in own) for _, own in found] for k in range(len(classes))]
+    sizes = [fmean(c["examples"] for c in own) for _, own in found]
     text = [
         [
-            f"client {id}, rank {ranks[id]}\n{name}: {n:.0f} of {held[id]['examples']} examples"
-            for id, n in zip(ranks, row, strict=True)
+            f"{line.who}\n{name}: {number(n)} of {number(size)} examples"
+            for (line, _), n, size in zip(found, row, sizes, strict=True)
         ]
         for name, row in zip(classes, z, strict=True)
     ]
-    names = [f"{id} (r {rank})" for id, rank in ranks.items()]
+    names = [line.name for line, _ in found]
     heat = Heat("", "client (its rank)", "", names, classes, z, text)
     return maps.heats([heat], 1, "examples")
 

@@ -7,7 +7,7 @@ import yaml
 
 from polyrank.report import aggregation, diagnostics, figures, plots, spectra, tables, traffic
 from polyrank.report.client_tables import client_tables
-from polyrank.report.clients import truncation, weight
+from polyrank.report.clients import MANY, truncation, weight
 from polyrank.report.markup import Html, details, safe, tag
 from polyrank.report.statistics import Groups, Row, counted
 from polyrank.report.words import ranges
@@ -52,16 +52,32 @@ def clients(groups: Groups) -> Section:
     run = counted(next(iter(groups.values())))[0]
     held = plots.labels_by_client(run)
     shown = [] if held is None else [figures.html(held, "plot-labels")]
+    every = "Every client" if len(run.run["clients"]) <= MANY else "The clients by rank"
     return (
         "clients",
         "Clients",
         [
             *_titled("Accuracy by rank", _figure(plots.by_rank, groups, "plot-by-rank")),
             *_titled(f"Examples by class (seed {run.seed})", shown),
-            tag("h3", "Every client, for the first seed"),
+            *_drawn(groups),
+            tag("h3", f"{every}, for the first seed"),
             client_tables(groups),
         ],
     )
+
+
+def _drawn(groups: Groups) -> list[Html]:
+    """Of how many clients the models were measured, where those were not all."""
+    ends = [run.final for runs in groups.values() for run in runs if run.final]
+    told = {
+        (len(e["clients"]), e.get("of", 0)) for e in ends if 0 < len(e["clients"]) < e.get("of", 0)
+    }
+    return [
+        _note(f"Measured at the end: the models of {n:,} of {of:,} clients, drawn at random by "
+              "seed (evaluation.clients); tables and figures are of these.")
+        for n, of in sorted(told)
+        if 0 < n < of
+    ]  # fmt: skip
 
 
 def update(groups: Groups) -> Section:

@@ -7,9 +7,8 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import fmean, stdev
-
-from scipy.stats import t as student
 
 from polyrank.errors import StorageError
 from polyrank.report.format import Round
@@ -83,8 +82,16 @@ def estimate(values: Sequence[float]) -> Estimate | None:
     if not values:
         return None
     n = len(values)
-    half = float(student.ppf(0.975, n - 1)) * stdev(values) / n**0.5 if n > 1 else None
+    half = _student(n - 1) * stdev(values) / n**0.5 if n > 1 else None
     return Estimate(fmean(values), half, n)
+
+
+@cache
+def _student(freedom: int) -> float:
+    """t_{0.975} of so many degrees of freedom."""
+    from scipy.stats import t  # takes a second, and one seed has no interval
+
+    return float(t.ppf(0.975, freedom))
 
 
 def grouped(runs: Sequence[RunRecords]) -> dict[str, list[RunRecords]]:

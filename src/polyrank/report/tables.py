@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
+from polyrank.report.clients import MANY
 from polyrank.report.markup import Column, Content, Html, join, table, tag
 from polyrank.report.statistics import Groups, Row
 from polyrank.report.style import colour, dash, indices
@@ -65,7 +66,7 @@ def left_out_table(groups: Groups) -> Html | None:
                 for r in run.rounds
                 for i in r.get("left_out", [])
             ]
-            for (id, reason), found in groupby(sorted(idle + out, key=_client), _client):
+            for (id, reason), found in groupby(sorted(_merged(idle + out), key=_client), _client):
                 rounds = [t for _, t in found]
                 when = "all" if None in rounds else ranges(t for t in rounds if t is not None)
                 times = NOTHING if None in rounds else str(len(rounds))
@@ -79,6 +80,16 @@ def left_out_table(groups: Groups) -> Html | None:
         Column("Rounds", "text"),
     ]
     return table(columns, rows) if rows else None
+
+
+def _merged(absences: list[Absence]) -> list[Absence]:
+    """The same; where clients are many, the number that had a reason stands for their ids."""
+    who: dict[str, set[str]] = {}
+    for (id, reason), _ in absences:
+        who.setdefault(reason, set()).add(id)
+    if sum(map(len, who.values())) <= MANY:
+        return absences
+    return [((f"{len(who[reason]):,} clients", reason), t) for (_, reason), t in absences]
 
 
 def unfinished_table(groups: Groups) -> Html | None:

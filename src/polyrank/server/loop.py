@@ -48,7 +48,7 @@ class Federation:
         state: the algorithm's own.
         dense: the tensors trained whole, averaged by data weight under every algorithm.
         round: how many rounds are done.
-        seen: by client, the version of the last download that it is known to hold.
+        seen: by client, the version of the last download that it is known to hold, if any.
         ranks: by client, its rank where that is no longer the one it began with.
         moments: of the server optimizer.
     """
@@ -145,10 +145,11 @@ def _moved_on(plan: Plan, old: Federation, intake: "Intake", state: State) -> Fe
     if intake.kept:
         after, moments = step(plan.aggregation, (old.state, old.dense), after, moments)
     new = plan.promote(old.round + 1, intake.kept)
-    begun = {c.id: c.rank for c in plan.clients}
+    begun = {c.id: c.rank for c in plan.clients} if new else {}
     changed = {id: r for id, r in new.items() if r != old.ranks.get(id, begun[id])}
     # What a client keeps is of its old rank: with the new one it is sent everything.
     seen = {**old.seen, **intake.seen, **dict.fromkeys(changed, 0)}
+    seen = {id: version for id, version in seen.items() if version}
     ranks = {**old.ranks, **changed}
     return settled(Federation(*after, old.round + 1, seen, ranks, moments))
 

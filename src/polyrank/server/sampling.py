@@ -15,5 +15,13 @@ def sample(clients: Sequence[Client], share: float, seed: int, round: int) -> li
     return [clients[i] for i in sorted(order[:count].tolist())]
 
 
+def drawn(clients: Sequence[Client], most: int | None, seed: int, round: int) -> list[Client]:
+    """Whose own models are measured after a round: a uniform draw of `most`, or all if fewer."""
+    if most is None or len(clients) <= most:
+        return list(clients)
+    order = torch.randperm(len(clients), generator=derive(seed, "measured", round))
+    return [clients[i] for i in sorted(order[:most].tolist())]
+
+
 def round_half_up(x: float) -> int:
     return int(x + 0.5)

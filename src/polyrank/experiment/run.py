@@ -1,0 +1,43 @@
+"""A run under way: what it is made of."""
+
+from dataclasses import dataclass, field
+
+from polyrank import algorithms
+from polyrank.engine.simulate import Simulator
+from polyrank.experiment.setup import Setup
+from polyrank.messages import Client
+from polyrank.recipe import Recipe
+from polyrank.server.loop import Federation, Plan, Round
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Run:
+    """One run under way.
+
+    Args:
+        recipe: what is done.
+        setup: model and data.
+        plan: what stays the same over the rounds.
+        simulator: the clients.
+        federation: what the server holds.
+        idle: who takes no part, and why.
+        latest: whose uploads counted in the last round.
+        probed: a round, and the clients that are measured in it.
+    """
+
+    recipe: Recipe
+    setup: Setup
+    plan: Plan
+    simulator: Simulator
+    federation: Federation
+    idle: dict[str, str]
+    latest: list[Client] = field(default_factory=list)
+    probed: tuple[int, frozenset[str]] = (0, frozenset())
+
+    @property
+    def personal(self) -> bool:
+        return algorithms.about(self.recipe.algorithm.name).personal
+
+    def accept(self, done: Round) -> None:
+        """Go on from a finished round."""
+        self.federation, self.latest = done.federation, [r.client for r in done.replies]
