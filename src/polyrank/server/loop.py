@@ -74,7 +74,7 @@ class Plan(NamedTuple):
     """What stays the same over all rounds.
 
     Args:
-        algorithm: the four functions.
+        algorithm: the five functions.
         clients: everybody, at the ranks they begin with.
         template: one factor per adapted layer, at the largest rank of all.
         rounds: how many.
