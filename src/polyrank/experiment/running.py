@@ -11,6 +11,7 @@ from polyrank.client.group import group_size
 from polyrank.client.job import Share
 from polyrank.client.score import Score, average, score
 from polyrank.engine.simulate import Simulator
+from polyrank.engine.store import Shelf
 from polyrank.evaluate import score_adapter, spectrum
 from polyrank.experiment import facts
 from polyrank.experiment.ready import planned
@@ -69,7 +70,8 @@ def begin(recipe: Recipe, setup: Setup, private: Path | None) -> Run:
     plan, idle = planned(recipe, setup)
     kept = setup.validation
     shares = {id: Share(setup.train, part, kept[id]) for id, part in setup.parts.items()}
-    simulator = Simulator(setup.bench, shares, recipe, private, _group(recipe, setup))
+    kept_by = Shelf(private), Shelf(private)
+    simulator = Simulator(setup.bench, shares, recipe, *kept_by, _group(recipe, setup))
     federation = Federation(plan.algorithm.init(plan.template, recipe.seed), setup.dense)
     run = Run(recipe, setup, plan, simulator, federation, idle)
     # By a proxy: in a cycle the tensors of a finished run would wait for the garbage collector.
@@ -136,7 +138,7 @@ def _probe(run: Run, round: int, client: Client) -> float | None:
 def _after(run: Run, reply: Reply) -> dict[str, object]:
     """A client's accuracy just before the aggregation and, with what it is sent next, after it."""
     client = present(run.federation, reply.client)
-    run.simulator.hold(client, _sent(run, client))
+    run.simulator.hold(run.federation.round + 1, client, _sent(run, client))
     after = _score_some(run).accuracy
     return {"id": client.id, "rank": reply.client.rank, "before": reply.before, "after": after}
 
@@ -164,16 +166,17 @@ def _spectrum(run: Run) -> dict[str, object]:
 
 
 def _held_by(run: Run, clients: Sequence[Client]) -> dict[Client, Score]:
-    """The score of the model that each client would hold next; equal models are scored once."""
+    """The score of the model that each client would hold next; equal ones are scored once, also
+    where each client's download is rounded by itself."""
     scores: dict[str, Score] = {}
     held = {}
     for begun in clients:
         client = present(run.federation, begun)
         download = _sent(run, client)
-        base = run.simulator.private.get(client.id, client.id if run.simulator.memory else "")
+        base = run.simulator.private.told(client.id)
         key = base + fingerprint(pack(replace(download, fresh=None)))
         if key not in scores:
-            run.simulator.hold(client, download)
+            run.simulator.hold(run.federation.round + 1, client, download)
             scores[key] = score(run.setup.bench, run.setup.test, run.recipe.evaluation.batch)
         held[client] = scores[key]
     return held
