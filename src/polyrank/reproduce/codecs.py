@@ -51,23 +51,23 @@ def section(rows: Sequence[Row]) -> Section:
     found = tables.index(rows, "runs")
     seeds = [s for s in SEEDS if (label(PLAIN), CELL, s) in found]
     there = [p for p in PAIRS if all((label(p), CELL, s) in found for s in seeds)]
-    parts = ["## What codecs cost", *_setting(seeds)]
+    parts = ["## What codecs cost", *_setting(len(seeds) or len(SEEDS))]
     parts.append(_table(found, there, seeds) if len(seeds) > 1 else "Not run yet.")
     if seeds and (left := [label(p) for p in PAIRS if p not in there]):
         parts.append(prose(f"Not run yet: {listed(code(left))}."))
     return Section("\n\n".join(parts) + "\n", {})
 
 
-def _setting(seeds: Sequence[int]) -> Iterator[str]:
+def _setting(seeds: int) -> Iterator[str]:
     recipe = load(RECIPE).recipe
     yield "    .venv/bin/polyrank reproduce codecs"
     yield prose(
         f"The demo (`{recipe.algorithm.name}`, {count(recipe.data.clients, 'client')} of mixed "
         f"ranks, {count(recipe.rounds, 'round')}, {count(recipe.data.test_examples or 0, 'text')} "
         "held out) with each codec up, down and both ways (`wire.up`, `wire.down`). Accuracy in %, "
-        f"mean ± half the 95 % interval over {count(len(seeds), 'seed')}; the difference to fp32 is "
-        "paired by seed, in points, in bold where its interval leaves out 0. MB (10⁶ bytes) of all "
-        "messages of a run, head, names and shapes included, and their share of fp32's."
+        f"mean ± half the 95 % interval over {count(seeds, 'seed')}; the difference to fp32 "
+        "is paired by seed, in points, in bold where its interval leaves out 0. MB (10⁶ bytes) of "
+        "all messages of a run, head, names and shapes included, and their share of fp32's."
     )
 
 
