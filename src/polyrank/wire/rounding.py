@@ -21,6 +21,7 @@ from polyrank.recipe.codecs import Numbers
 
 TOP: Mapping[Numbers, int] = {"int8": 127, "int4": 7}
 BLOCK = 128  # numbers that share a scale, at most; of int4
+AT_ONCE = 2**18  # numbers that are rounded while they are in the processor's cache
 DTYPES: Mapping[Numbers, torch.dtype] = {
     "fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8, "int4": torch.uint8,
 }  # fmt: skip
@@ -40,7 +41,10 @@ def write(x: Float[Tensor, "rows width"], numbers: Numbers, draw: Generator) -> 
     blocks, size = _blocks(x.shape[1], numbers)
     if blocks * size > x.shape[1]:
         x = torch.nn.functional.pad(x, (0, blocks * size - x.shape[1]))
-    codes, scales = _rounded(x.reshape(-1, size), TOP[numbers], draw)
+    rows = torch.split(x.reshape(-1, size), max(1, AT_ONCE // size))
+    codes, scales = map(
+        torch.cat, zip(*(_rounded(r, TOP[numbers], draw) for r in rows), strict=True)
+    )
     if numbers == "int4":
         low, high = (codes + 8).view(torch.uint8).view(-1, 2).unbind(1)
         codes = low | high << 4
