@@ -72,8 +72,10 @@ def possible(spec: Spec) -> set[int]:
     return set(ranks)
 
 
-def by_budget(spec: Budget, examples: Sequence[int], cost: int, most: int) -> list[int]:
-    """The best ranks for an upload budget: max Σ q_i log r_i subject to Σ r_i · 4·cost ≤ bytes.
+def by_budget(
+    spec: Budget, examples: Sequence[int], cost: int, most: int, each: float = BYTES
+) -> list[int]:
+    """The best ranks for an upload budget: max Σ q_i log r_i subject to Σ r_i · each·cost ≤ bytes.
 
     Each unit of rank costs the same and the gain of the next, q_i log((r_i+1)/r_i), only falls:
     taking the largest gain first is optimal. Ties go to the first client.
@@ -83,14 +85,16 @@ def by_budget(spec: Budget, examples: Sequence[int], cost: int, most: int) -> li
         examples: n_i of each client that takes part.
         cost: parameters per unit of rank, Σ over layers (m + n).
         most: the largest rank that the layers allow.
+        each: bytes of a parameter in an upload.
 
     Raises:
         RecipeError: on lora.ranks, where not even rank 1 everywhere is within the budget.
     """
     clients, most = len(examples), min(spec.most, most)
-    left = int(Fraction(str(spec.mb)) * 10**6 / (BYTES * cost)) - clients
+    unit = Fraction(each) * cost
+    left = int(Fraction(str(spec.mb)) * 10**6 / unit) - clients
     if left < 0:
-        needed = rounded_up(Decimal(clients * cost * BYTES) / 10**6)
+        needed = rounded_up(Decimal(float(clients * unit)) / 10**6)
         raise RecipeError(
             dotted(KEY),
             f"{spec.mb:g} MB is too little for rank 1 at {clients} clients; "

@@ -15,7 +15,9 @@ from polyrank.cli.base import app, located, out, say
 def reproduce(
     name: Annotated[
         Optional[str],  # noqa: UP045 - typer reads it at run time
-        typer.Argument(metavar="[NAME]", help="byun-lee, fedhl, catchup, frozen-head or toy."),
+        typer.Argument(
+            metavar="[NAME]", help="byun-lee, fedhl, catchup, frozen-head, codecs or toy."
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="The smallest telling version.")] = False,
     data: Annotated[

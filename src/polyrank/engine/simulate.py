@@ -5,21 +5,24 @@ Messages become bytes and are read back, so that traffic is measured and not com
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from polyrank.client.fit import fit, receive
 from polyrank.client.job import Job, Share, Task, job, together
-from polyrank.client.model import Workbench
+from polyrank.client.model import Workbench, template
 from polyrank.client.placing import seat
-from polyrank.client.private import Private
-from polyrank.engine import store
+from polyrank.client.sending import Asked, send
+from polyrank.client.sending import receive as received
+from polyrank.engine.store import Shelf
 from polyrank.errors import MessageError
-from polyrank.messages import Client, Download
+from polyrank.messages import Client, Download, Upload
+from polyrank.recipe.codecs import codec
 from polyrank.recipe.schema import Recipe
+from polyrank.seeds import derive
 from polyrank.server.loop import Reply
-from polyrank.wire.pack import Size, pack, size, unpack_download, unpack_upload
+from polyrank.wire.coded import decode_download, encode
+from polyrank.wire.pack import Size
 
 
 @dataclass(slots=True)
@@ -30,10 +33,9 @@ class Simulator:
         bench: the base model that they share.
         share: a client's own examples, by its id.
         recipe: what they do.
-        folder: where they keep private state; None keeps it in memory.
+        private: what they keep of their models.
+        owed: what their uploads have left out so far.
         group: at most how many of them train at once.
-        private: by client, the name of its private state in the folder.
-        memory: by client, its private state where there is no folder.
         probe: measures the model on the bench, just trained by this client in this round, where
             that is wanted; else None.
     """
@@ -41,10 +43,9 @@ class Simulator:
     bench: Workbench
     share: Callable[[str], Share]
     recipe: Recipe
-    folder: Path | None
+    private: Shelf
+    owed: Shelf
     group: int = 1
-    private: dict[str, str] = field(default_factory=dict)
-    memory: dict[str, Private] = field(default_factory=dict)
     probe: Callable[[int, Client], float | None] = lambda round, client: None
 
     def exchange(self, round: int, sent: Iterable[tuple[Client, Download]]) -> Iterator[Reply]:
@@ -53,12 +54,13 @@ class Simulator:
         while some := list(islice(waiting, self.group)):
             yield from self._some(round, some)
 
-    def hold(self, sent: Sequence[tuple[Client, Download]]) -> Iterator[list[int]]:
-        """The models that clients hold after a download, as many on the bench at once as can be.
+    def hold(self, round: int, sent: Sequence[tuple[Client, Download]]) -> Iterator[list[int]]:
+        """The models that clients hold after a download of this round, as many on the bench at
+        once as can be.
 
         Yields which of them those on the bench are, until all have been there.
         """
-        jobs = [self._job(client, download) for client, download in sent]
+        jobs = [self._job(c, self._delivered(round, c, download)[0]) for c, download in sent]
         for places in together(jobs):
             receive(self.bench, self.recipe.lora, [jobs[i] for i in places])
             yield places
@@ -67,10 +69,9 @@ class Simulator:
         """The replies of some clients, in their order."""
         replies, jobs, down = dict[str, Reply](), list[Job](), dict[str, Size]()
         for client, download in sent:
-            data = pack(download)
-            down[client.id] = size(download, data)
+            arrived, down[client.id] = self._delivered(round, client, download)
             try:
-                jobs.append(self._job(client, unpack_download(data)))
+                jobs.append(self._job(client, arrived))
             except MessageError as error:
                 replies[client.id] = Reply(client, None, str(error), down=down[client.id])
         for places in together(jobs):
@@ -94,26 +95,31 @@ class Simulator:
             return
         seconds = (time.monotonic() - begun) / len(jobs)
         for place, (one, (private, upload)) in enumerate(zip(jobs, found, strict=True)):
-            self._keep(one.client, private)
-            packed = pack(upload)
-            arrived, up = unpack_upload(packed), size(upload, packed)
+            try:
+                arrived, up = self._sent(round, one, upload)
+            except MessageError as error:
+                yield Reply(one.client, None, str(error), seconds=seconds)
+                continue
+            self.private.put(one.client.id, private)
             seat(self.bench, [place])
             before = self.probe(round, one.client)
             yield Reply(one.client, arrived, None, up, seconds=seconds, before=before)
 
+    def _delivered(self, round: int, client: Client, download: Download) -> tuple[Download, Size]:
+        """The download as it arrives, and what it weighs."""
+        how, seed = codec(self.recipe.wire.down), self.recipe.seed
+        own = derive(seed, "codec", round, client.id, "down")
+        data, size = encode(download, how, own, derive(seed, "codec", round, "down"))
+        return decode_download(data, how), size
+
+    def _sent(self, round: int, one: Job, upload: Upload) -> tuple[Upload, Size]:
+        """The upload as it arrives, and what it weighs; what the client owes now is kept."""
+        id, how = one.client.id, codec(self.recipe.wire.up)
+        asked = Asked(one.download, one.client, template(self.bench, 1), how)
+        draw = derive(self.recipe.seed, "codec", round, id, "up")
+        data, size, owed = send(upload, asked, one.before, self.owed.get(id), draw)
+        self.owed.put(id, owed)
+        return received(data, asked), size
+
     def _job(self, client: Client, download: Download) -> Job:
-        return job(self.share(client.id), client, download, self._private(client))
-
-    def _private(self, client: Client) -> Private:
-        if self.folder is None:
-            return self.memory.get(client.id, {})
-        name = self.private.get(client.id)
-        return store.get(self.folder, name) if name else {}
-
-    def _keep(self, client: Client, private: Private) -> None:
-        if self.folder is None:
-            self.memory[client.id] = private
-        elif private:
-            self.private[client.id] = store.put(self.folder, private)
-        else:
-            self.private.pop(client.id, None)
+        return job(self.share(client.id), client, download, self.private.get(client.id))

@@ -6,6 +6,7 @@ clients in the same state cost one file, and an older state stays until nothing 
 
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -14,6 +15,49 @@ from polyrank import files
 from polyrank.errors import MessageError, StorageError
 from polyrank.seeds import fingerprint
 from polyrank.wire.pack import load_exactly, save_exactly
+
+
+@dataclass(slots=True)
+class Shelf:
+    """What clients keep, each its own: in a folder, or in memory where there is none.
+
+    Args:
+        folder: where the tensors lie.
+        names: by client, the name of its tensors in the folder.
+        memory: by client, its tensors where there is no folder.
+    """
+
+    folder: Path | None
+    names: dict[str, str] = field(default_factory=dict)
+    memory: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    def get(self, client: str) -> Mapping[str, Tensor]:
+        """What the client kept.
+
+        Raises:
+            StorageError: it is gone or damaged.
+        """
+        if self.folder is None:
+            return self.memory.get(client, {})
+        name = self.names.get(client)
+        return get(self.folder, name) if name else {}
+
+    def put(self, client: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep these in the place of what the client kept.
+
+        Raises:
+            StorageError: the disk is full, or the folder cannot be written.
+        """
+        if self.folder is None:
+            self.memory[client] = tensors
+        elif tensors:
+            self.names[client] = put(self.folder, tensors)
+        else:
+            self.names.pop(client, None)
+
+    def told(self, client: str) -> str:
+        """What tells a client's tensors from others: equal ones in a folder are told alike."""
+        return self.names.get(client, client if self.memory.get(client) else "")
 
 
 def put(folder: Path, tensors: Mapping[str, Tensor]) -> str:

@@ -14,15 +14,20 @@ from polyrank import algorithms
 from polyrank.algorithm import Algorithm, State
 from polyrank.client import model
 from polyrank.client.private import Private, kept
+from polyrank.client.sending import Asked, send
 from polyrank.client.start import begin
 from polyrank.experiment.setup import prepare, roster
 from polyrank.lora.algebra import half, take
 from polyrank.lora.factor import Dense, Factor, Factors
 from polyrank.messages import Client, Download, Upload
 from polyrank.recipe import Recipe
+from polyrank.recipe.codecs import codec
 from polyrank.recipe.policies import Quality
+from polyrank.recipe.schema import Wire
 from polyrank.seeds import derive
-from polyrank.wire.pack import pack
+from polyrank.wire.coded import decode_download, encode
+
+PLAIN = Wire()
 
 
 class Cost(NamedTuple):
@@ -46,17 +51,19 @@ def of_recipe(recipe: Recipe) -> dict[str, Cost | None]:
     )
     equal = len(ranks) == 1
     found: dict[str, Cost | None] = {}
+    seed, wire = recipe.seed, recipe.wire
     for name in algorithms.names():
         own = recipe.algorithm.options if name == recipe.algorithm.name else {}
         algorithm = algorithms.load(name, **own)
         able = equal or algorithms.about(name).mixed
-        found[name] = cost(algorithm, clients, template, setup.dense, recipe.seed) if able else None
+        found[name] = cost(algorithm, clients, template, setup.dense, seed, wire) if able else None
     return found
 
 
 def cost(
-    algorithm: Algorithm, clients: Sequence[Client], template: Factors, dense: Dense, seed: int
-) -> Cost:
+    algorithm: Algorithm, clients: Sequence[Client], template: Factors, dense: Dense, seed: int,
+    wire: Wire = PLAIN,
+) -> Cost:  # fmt: skip
     """What one client of each rank is sent and sends in the second round.
 
     Args:
@@ -65,6 +72,7 @@ def cost(
         template: one factor per adapted layer, at the largest rank.
         dense: the tensors trained whole, which travel both ways.
         seed: of the algorithm's state and the random moves.
+        wire: what messages are encoded with.
     """
     begun = algorithm.init(template, seed)
     after: dict[str, tuple[Client, Private]] = {}
@@ -79,8 +87,12 @@ def cost(
     up, down = {}, {}
     for client, private in {c.rank: after[c.id] for c in clients}.values():
         download, upload, _ = _turn(algorithm, state, client, template, private, seed)
-        up[client.rank] = len(pack(replace(upload, dense=dense)))
-        down[client.rank] = len(pack(replace(download, dense=dense)))
+        draw = derive(seed, "costs", client.id, "codec")
+        data, _ = encode(replace(download, dense=dense), codec(wire.down), draw)
+        arrived = decode_download(data, codec(wire.down))
+        asked = Asked(arrived, client, template, codec(wire.up))
+        sent, _, _ = send(replace(upload, dense=dense), asked, private, {}, draw)
+        up[client.rank], down[client.rank] = len(sent), len(data)
     return Cost(up, down)
 
 

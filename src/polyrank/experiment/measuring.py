@@ -81,7 +81,7 @@ def _model_key(run: Run, client: Client) -> str:
 
 def _base(run: Run, client: Client) -> str:
     """The name of what the client keeps."""
-    return run.simulator.private.get(client.id, client.id if run.simulator.memory else "")
+    return run.simulator.private.told(client.id)
 
 
 def _scores(run: Run, clients: Sequence[Client], indices: range | None = None) -> list[Score]:
@@ -92,7 +92,7 @@ def _scores(run: Run, clients: Sequence[Client], indices: range | None = None) -
     size = max(1, min(run.simulator.group, TOKENS // (batch * text_length(recipe))))
     for first in range(0, len(clients), size):
         sent = [(c, _sent(run, c)) for c in clients[first : first + size]]
-        for places in run.simulator.hold(sent):
+        for places in run.simulator.hold(run.federation.round + 1, sent):
             own = score_all(bench, test, batch, len(places), indices)
             found |= {first + place: one for place, one in zip(places, own, strict=True)}
     return [found[i] for i in range(len(clients))]

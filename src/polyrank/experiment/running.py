@@ -8,6 +8,7 @@ from weakref import proxy
 from polyrank.client.group import group_size
 from polyrank.client.score import average
 from polyrank.engine.simulate import Simulator
+from polyrank.engine.store import Shelf
 from polyrank.evaluate import spectrum
 from polyrank.experiment import facts, measuring
 from polyrank.experiment.ready import planned
@@ -31,7 +32,8 @@ def begin(recipe: Recipe, setup: Setup, private: Path | None) -> Run:
         PolyrankError: nobody has data, or ranks that model or algorithm cannot have.
     """
     plan, idle = planned(recipe, setup)
-    simulator = Simulator(setup.bench, setup.share, recipe, private, _group(recipe, setup))
+    kept_by = Shelf(private), Shelf(private)
+    simulator = Simulator(setup.bench, setup.share, recipe, *kept_by, _group(recipe, setup))
     federation = Federation(plan.algorithm.init(plan.template, recipe.seed), setup.dense)
     run = Run(recipe, setup, plan, simulator, federation, idle)
     # By a proxy: in a cycle the tensors of a finished run would wait for the garbage collector.

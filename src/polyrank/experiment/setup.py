@@ -26,6 +26,7 @@ from polyrank.lora.factor import Dense, parameters
 from polyrank.messages import Client
 from polyrank.ranks import assign, by_budget, memories
 from polyrank.recipe import Recipe
+from polyrank.recipe.codecs import codec
 from polyrank.recipe.policies import Budget, Memory
 
 Indices = Int64[np.ndarray, " _"]
@@ -151,7 +152,8 @@ def _ranks(recipe: Recipe, setup: Setup, able: Mapping[str, int]) -> dict[str, i
     if isinstance(spec, Budget):
         layers = template(setup.bench, 1).values()
         unit, most = sum(map(parameters, layers)), min(min(f.shape) for f in layers)
-        return dict(zip(able, by_budget(spec, list(able.values()), unit, most), strict=True))
+        found = by_budget(spec, list(able.values()), unit, most, codec(recipe.wire.up).bytes)
+        return dict(zip(able, found, strict=True))
     if isinstance(spec, Memory):
         local = recipe.local
         moments = 2 if local.optimizer == "adamw" else int(local.momentum > 0)

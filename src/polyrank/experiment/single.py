@@ -71,7 +71,8 @@ def _restore(run: Run, folder: Folder) -> None:
         )
     _refuse_other_data(run, folder)
     run.federation = saved.federation
-    run.simulator.private.update(saved.private)
+    run.simulator.private.names.update(saved.private)
+    run.simulator.owed.names.update(saved.owed)
     records.rewind(folder.records, run.federation.round)
 
 
@@ -88,12 +89,12 @@ def _refuse_other_data(run: Run, folder: Folder) -> None:
 
 def _commit(run: Run, folder: Folder, record: dict[str, object]) -> None:
     """Make a round final: first its record, which is worth nothing without the checkpoint."""
-    private = dict(run.simulator.private)
+    private, owed = dict(run.simulator.private.names), dict(run.simulator.owed.names)
     with uninterrupted():
         records.append(folder.records, record)
-        saved = Checkpoint(run.federation, digest(run.recipe), private)
+        saved = Checkpoint(run.federation, digest(run.recipe), private, owed)
         checkpoint.save(folder.checkpoint, saved)
-        store.keep_only(folder.clients, private.values())
+        store.keep_only(folder.clients, {*private.values(), *owed.values()})
 
 
 def _finish(run: Run, folder: Folder) -> None:

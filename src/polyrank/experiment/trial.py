@@ -40,8 +40,9 @@ def _done(run: Run, label: str) -> RunRecords:
     for done in train(run.plan, run.simulator.exchange, run.federation):
         run.accept(done)
         told.append(running.measured(run, done, time.monotonic() - started, always=False))
-        if run.simulator.folder is not None:
-            store.keep_only(run.simulator.folder, run.simulator.private.values())
+        private, owed = run.simulator.private, run.simulator.owed
+        if private.folder is not None:
+            store.keep_only(private.folder, {*private.names.values(), *owed.names.values()})
         started = time.monotonic()
     so_far = gathered([RECORD.validate_python(r) for r in told], label)
     if so_far.test is None:

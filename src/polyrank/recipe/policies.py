@@ -62,7 +62,8 @@ class Budget(BaseModel):
     policy: Literal["budget"]
     """Which policy: budget, memory or quality."""
     mb: float = Field(gt=0)
-    """What all clients together may send in one round, in MB (10^6 bytes) of factors."""
+    """What all clients together may send in one round, in MB (10^6 bytes) of factors, as wire.up
+    encodes them."""
     most: int = Field(64, ge=1)
     """The highest rank."""
 

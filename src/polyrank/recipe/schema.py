@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from polyrank.recipe.codecs import Down, Up
 from polyrank.recipe.parts import Data, Lora, Part
 from polyrank.recipe.policies import Memory
 from polyrank.recipe.values import (
@@ -23,6 +24,7 @@ from polyrank.recipe.values import (
 
 __all__ = [
     "Aggregation", "Algorithm", "Data", "Engine", "Evaluation", "Local", "Lora", "Output", "Recipe",
+    "Wire",
 ]  # fmt: skip
 
 
@@ -122,6 +124,18 @@ class Engine(Part):
     results are the same but for rounding, and for what dropout draws."""
 
 
+class Wire(Part):
+    """What messages are encoded with."""
+
+    up: Up = "fp32"
+    """Uploads: fp32, bf16, int8, int4, or topk(0.1), or topk(0.1)+int8. All but fp32 send a
+    client's change from what it was sent. int8 and int4 round without bias; topk sends the share
+    of the numbers that changed most, and what it leaves out is added to the client's next upload
+    (error feedback)."""
+    down: Down = "fp32"
+    """Downloads: fp32, bf16, int8 or int4."""
+
+
 class Output(Part):
     """Where results go."""
 
@@ -159,6 +173,7 @@ class Recipe(Part):
     local: Local = Local()
     evaluation: Evaluation = Evaluation()
     engine: Engine = Engine()
+    wire: Wire = Wire()
     output: Output = Output()
     seed: int = Field(0, ge=0)
     """The root of every random number."""

@@ -7,6 +7,7 @@ from polyrank.reproduce import (
     byun_lee_page,
     catchup,
     catchup_page,
+    codecs,
     fedhl,
     fedhl_page,
     frozen_head,
@@ -28,4 +29,5 @@ EXPERIMENTS = {
     "frozen-head": Experiment(
         partial(grid.run, frozen_head.RECIPE), frozen_head.stages, frozen_head_page.section
     ),
+    "codecs": Experiment(partial(grid.run, codecs.RECIPE), codecs.stages, codecs.section),
 }

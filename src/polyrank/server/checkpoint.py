@@ -7,7 +7,7 @@ nothing in the file names code to run.
 
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -29,11 +29,13 @@ class Checkpoint:
         federation: the server's state.
         recipe: fingerprint of the recipe that made it.
         private: by client, the name of its private state in the engine's store.
+        owed: by client, the name of what its uploads have left out, there too.
     """
 
     federation: Federation
     recipe: str
     private: Mapping[str, str]
+    owed: Mapping[str, str] = field(default_factory=dict)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:

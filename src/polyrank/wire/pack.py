@@ -34,6 +34,11 @@ class Size:
 
 def pack(message: Download | Upload) -> bytes:
     """The message as bytes."""
+    return save_exactly(*taken_apart(message))
+
+
+def taken_apart(message: Download | Upload) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors by name, facts as JSON) of a message."""
     if isinstance(message, Download):
         parts = {"start": message.start, "fold": message.fold}
         facts: dict[str, Any] = {
@@ -58,7 +63,7 @@ def pack(message: Download | Upload) -> bytes:
     tensors, scales = _tensors(parts, message.dense)
     if isinstance(message, Download):
         tensors |= {f"core/{name}": t for name, t in message.core.items()}
-    return save_exactly(tensors, {**facts, "scales": scales})
+    return tensors, {**facts, "scales": scales}
 
 
 def unpack_download(data: bytes) -> Download:
@@ -67,7 +72,15 @@ def unpack_download(data: bytes) -> Download:
     Raises:
         MessageError: the bytes are not a well-formed download.
     """
-    tensors, facts = load_exactly(data)
+    return download_of(*load_exactly(data))
+
+
+def download_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Download:
+    """The download that `taken_apart` gave the parts of.
+
+    Raises:
+        MessageError: they are not those of a well-formed download.
+    """
     try:
         return Download(
             start=_factors("start", tensors, facts["scales"]),
@@ -87,7 +100,15 @@ def unpack_upload(data: bytes) -> Upload:
     Raises:
         MessageError: the bytes are not a well-formed upload.
     """
-    tensors, facts = load_exactly(data)
+    return upload_of(*load_exactly(data))
+
+
+def upload_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Upload:
+    """The upload that `taken_apart` gave the parts of.
+
+    Raises:
+        MessageError: they are not those of a well-formed upload.
+    """
     try:
         return Upload(
             client=Client(*facts["client"]),
