@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -23,9 +22,9 @@ def description(threads: int) -> Row:
     """CPU, cores, threads and memory; neither a host's name nor a path."""
     found: Row = {
         "cpu": _cpu(),
-        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "cores": os.cpu_count(),
         "threads": threads,
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
     }
     if torch.cuda.is_available():
@@ -102,7 +101,8 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
     about = dict(line.split(":", 1) for line in lines if ":" in line)
     named = {key.strip(): value.strip() for key, value in about.items()}
-    units = [u for u in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if u in named.get("flags", "")]
+    flags = named.get("flags", "").split()
+    units = [unit for unit in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if unit in flags]
     return " ".join([named.get("model name", platform.machine()), *units])
 
 
