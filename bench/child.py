@@ -62,7 +62,6 @@ def _status(key: str) -> int:
 
 def main() -> None:
     """Start the job that argv names, then do it at every line that comes."""
-    begun = time.perf_counter()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     module, _, name = sys.argv[1].partition(":")
@@ -75,7 +74,7 @@ def main() -> None:
 
     start: Callable[[dict[str, Any]], Job] = getattr(importlib.import_module(module), name)
     job = start(args)
-    say({"start_s": time.perf_counter() - begun, "start_rss": resident(), **job.started})
+    say({"start_s": time.time() - args["born"], "start_rss": resident(), **job.started})
     for _ in sys.stdin:
         reset_peak()
         before, at = resident(), time.perf_counter()

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -31,7 +32,8 @@ class Child:
         threads = str(args["threads"])
         self._said = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.child", target, json.dumps(args)],
+            [sys.executable, "-m", "bench.child", target,
+             json.dumps({**args, "born": time.time()})],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True,
             cwd=ROOT, env={**os.environ, **QUIET, "OMP_NUM_THREADS": threads},
         )  # fmt: skip

@@ -28,7 +28,9 @@ def start(args: dict[str, Any]) -> Job:
     rounds = train(run.plan, run.simulator.exchange, run.federation)
 
     def step() -> Round:
-        return next(rounds)
+        done = next(rounds)
+        run.accept(done)
+        return done
 
     def counted() -> dict[str, object]:
         counter = FlopCounterMode(display=False)
