@@ -21,15 +21,16 @@ console = Console(stderr=True)
 Sizes = Literal["full", "quick", "tiny"]
 Threads = Annotated[int, typer.Option(help="Threads of everything that is measured.")]
 Only = Annotated[str, typer.Option(help="Sections, with commas; all where not given.")]
+EVERY, LATEST = ",".join(SECTIONS), ROOT / RESULTS
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @app.command()
 def run(
     size: Annotated[str, typer.Option(help="full, quick or tiny.")] = "full",
-    only: Only = ",".join(SECTIONS),
+    only: Only = EVERY,
     threads: Threads = CORES,
-    into: Annotated[Path, typer.Option(help="The JSON file to write.")] = ROOT / RESULTS,
+    into: Annotated[Path, typer.Option(help="The JSON file to write.")] = LATEST,
     page_into: Annotated[
         Path | None, typer.Option("--page", help="The page; docs/performance.md after a full run.")
     ] = None,
@@ -66,7 +67,7 @@ def compare(
         bool, typer.Option("--measure", help="Measure both revisions here and now.")
     ] = False,
     size: Annotated[str, typer.Option(help="With --measure: full, quick or tiny.")] = "quick",
-    only: Only = ",".join(SECTIONS),
+    only: Only = EVERY,
     threads: Threads = CORES,
 ) -> None:
     """Ratios then and now; ends with 1 where one got worse beyond the spread."""

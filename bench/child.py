@@ -10,8 +10,9 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ class Job(NamedTuple):
 
     step: Callable[[], Any]
     check: Callable[[Any], dict[str, object]]
-    started: dict[str, object] = {}
+    started: Mapping[str, object] = MappingProxyType({})
 
 
 def resident() -> int:

@@ -9,7 +9,7 @@ from bench.measure import median, spread
 from bench.section import Limits, Row, Section
 from bench.simulation import AUTO, G1, PEFT, WORDS, no_bf16, per_second, take_turns, targets
 
-TINY = Setting(2, 1.0, 1, 2, 8, 1)
+TINY = Setting(2, 1.0, 1, 4, 8, 1)
 QUICK = Setting(64, 0.125, 1, 16, 64, 2)
 ALL = Setting(64, 0.25, 2, 16, 64, 2)
 NOTES = [

@@ -11,11 +11,11 @@ TARGETS = ("query", "value")
 CLASSES = 4
 LR, CLIP = 1e-3, 1.0
 # Each is one token of MiniLM's vocabulary, so that a text's length is known.
-WORDS = (
-    "time year people way day man thing woman life child world school state family student group "
-    "country problem hand part place case week company system program question work government "
-    "number night point home water room mother area money story fact month lot right study book"
-).split()
+WORDS = """
+time year people way day man thing woman life child world school state family student group country
+problem hand part place case week company system program question work government number night point
+home water room mother area money story fact month lot right study book
+"""
 
 
 class Setting(NamedTuple):
@@ -55,8 +55,8 @@ def write(folder: Path, setting: Setting) -> dict[str, object]:
     draw = random.Random(0)
     each = setting.steps * setting.batch
     ids = [f"c{k:05d}" for k in range(setting.clients)]
-    rows = [_text(draw, setting.length, id) for id in ids for _ in range(each)]
-    tests = [_text(draw, setting.length, "nobody") for _ in range(CLASSES)]
+    rows = [_text(draw, setting.length, id, i) for id in ids for i in range(each)]
+    tests = [_text(draw, setting.length, "nobody", i) for i in range(CLASSES)]
     for name, some in (("train", rows), ("test", tests)):
         lines = "".join(json.dumps(row) + "\n" for row in some)
         (folder / f"{name}.jsonl").write_text(lines)
@@ -90,6 +90,6 @@ def _mix() -> dict[int, float]:
     return {rank: 1 / len(RANKS) for rank in RANKS}
 
 
-def _text(draw: random.Random, length: int, client: str) -> dict[str, str]:
-    words = draw.choices(WORDS, k=length - 2)  # and the two tokens around every text
-    return {"text": " ".join(words), "label": str(draw.randrange(CLASSES)), "client": client}
+def _text(draw: random.Random, length: int, client: str, number: int) -> dict[str, str]:
+    words = draw.choices(WORDS.split(), k=length - 2)  # and the two tokens around every text
+    return {"text": " ".join(words), "label": str(number % CLASSES), "client": client}

@@ -34,9 +34,9 @@ ALL = [
 ]
 TINY = [Setting("llama-tiny", 2, 4, (1, 2), 2)]
 NOTES = [
-    "A training step alone: the base in bf16, factors, heads and optimizer in float32, G clients in "
-    "one forward and backward pass through the library's own layers; nothing is sent. Read down a "
-    "model: how samples per second grow with G, until the GPU is full.",
+    "A training step alone: the base in bf16, factors, heads and optimizer in float32, G clients "
+    "in one forward and backward pass through the library's own layers; nothing is sent. Read down "
+    "a model: how samples per second grow with G, until the GPU is full.",
     "The mark's G = auto is the fastest of the G that were measured.",
 ]
 

@@ -93,7 +93,9 @@ def _bench(args: dict[str, Any]) -> Bench:
     bench = Workbench(net, None, layers, head, True, args["model"], heads=heads)
     models = [_model(bench, rank_of(client), device) for client in range(group)]
     place_all(bench, sorted(models, key=lambda model: next(iter(model.factors.values())).rank))
-    own = [[*factors, *dense] for factors, dense in (trainable(bench, "ab", i) for i in range(group))]
+    own = [
+        [*factors, *dense] for factors, dense in (trainable(bench, "ab", i) for i in range(group))
+    ]
     everything = [p for some in own for p in some]
     optimizer = torch.optim.AdamW(everything, lr=LR, weight_decay=0.0, fused=True)
     rows, top = group * args["batch"], net.config.vocab_size
@@ -109,7 +111,7 @@ def _step(bench: Bench) -> None:
     bench.optimizer.zero_grad(set_to_none=True)
     logits = bench.net(input_ids=ids, attention_mask=mask).logits.float()
     losses = cross_entropy(logits, labels, reduction="none").view(len(bench.own), -1)
-    losses.mean(dim=1).sum().backward()
+    torch.autograd.backward(losses.mean(dim=1).sum())
     for own in bench.own:
         clip_grad_norm_(own, CLIP)
     bench.optimizer.step()

@@ -30,7 +30,7 @@ class Child:
 
     def __init__(self, target: str, args: Mapping[str, object]) -> None:
         threads = str(args["threads"])
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.child", target,
              json.dumps({**args, "born": time.time()})],

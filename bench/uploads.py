@@ -59,7 +59,9 @@ class Best(NamedTuple):
 def make(case: Case) -> dict[str, Tensor]:
     """The uploads by name (b.0, a.0, b.1, …) and their weights, which sum to one."""
     draw = derive(0, "bench", *map(str, case))
-    ranks = torch.tensor(case.ranks)[torch.randint(len(case.ranks), (case.clients,), generator=draw)]
+    ranks = torch.tensor(case.ranks)[
+        torch.randint(len(case.ranks), (case.clients,), generator=draw)
+    ]
     weights = torch.rand(case.clients, generator=draw) + 0.5
     top = max(case.ranks)
     u, v = (torch.randn(size, top, generator=draw) / size**0.5 for size in (case.out, case.inn))

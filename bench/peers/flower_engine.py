@@ -89,7 +89,7 @@ def _serve(
 def _train(args: dict[str, Any], message: Message, context: Context) -> Message:
     """A client: model, adapter, local training, adapter."""
     torch.set_num_threads(1)
-    client, dtype = int(message.content["config"]["client"]), args["dtype"]  # type: ignore[arg-type,call-overload,index]
+    client, dtype = int(message.content["config"]["client"]), args["dtype"]
     if "batches" not in _held:
         _held["batches"] = batches(args)  # texts are tokenised once
     if args["keep"]:
@@ -99,7 +99,7 @@ def _train(args: dict[str, Any], message: Message, context: Context) -> Message:
         _held[str(rank_of(client))] = net
     else:
         net = with_lora(base(dtype), rank_of(client))
-    set_peft_model_state_dict(net, message.content["arrays"].to_torch_state_dict())  # type: ignore[union-attr]
+    set_peft_model_state_dict(net, message.content["arrays"].to_torch_state_dict())
     fit(net, _held["batches"][client], dtype)
     state = get_peft_model_state_dict(net)
     metrics = MetricRecord({"num-examples": args["steps"] * args["batch"]})
