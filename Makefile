@@ -1,17 +1,28 @@
-# Two commands: `make demo` and `make test`. Both make what they need in .venv, once.
+# `make demo`, `make test` and `make bench` make what they need in .venv, once.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test install lint types dist clean
+.PHONY: demo test bench bench-quick bench-compare install lint types dist clean
 
 demo: install
 	$(BIN)/polyrank compare demo $(DEMO) --algorithms zero-pad,replicate,fedhl --overwrite
 
 test: .venv/.dev
 	$(BIN)/python -m pytest
+
+# Beside its peers, under an hour; writes bench/results/latest.json and docs/performance.md.
+bench: .venv/.bench
+	$(BIN)/python -m bench run
+
+bench-quick: .venv/.bench
+	$(BIN)/python -m bench run --size quick
+
+# BASE=rev: that revision's results; with MEASURE=1 it is measured here and now.
+bench-compare: .venv/.bench
+	$(BIN)/python -m bench compare $(BASE) $(if $(MEASURE),--measure)
 
 install: .venv/.installed
 
@@ -43,4 +54,8 @@ clean:
 
 .venv/.dev: .venv/.installed
 	$(BIN)/pip install -q -e '.[demo,hub,dev]'
+	touch $@
+
+.venv/.bench: .venv/.installed
+	$(BIN)/pip install -q -e '.[demo,bench]'
 	touch $@

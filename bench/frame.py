@@ -1,0 +1,97 @@
+"""A run of the benchmark: limits of the machine, section by section, written as rows come."""
+
+import datetime
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from bench import machine
+from bench.measure import Failed
+from bench.section import Limits, Row, Section
+
+SECTIONS = ("aggregation", "simulation", "efficiency", "gpu")  # in the page's order
+Size = Literal["full", "quick", "tiny"]
+Say = Callable[[str, Row | None], None]  # hears of a section's beginning, and of each row
+
+
+def measure(names: Sequence[str], size: Size, threads: int, into: Path, say: Say) -> bool:
+    """Run sections and write what they find, whole or until they are interrupted.
+
+    Args:
+        names: of SECTIONS.
+        size: how much is measured.
+        threads: for everything.
+        into: the JSON file; it is replaced after each row.
+        say: hears what is going on.
+
+    Returns:
+        Whether it was done to the end.
+    """
+    torch.set_num_threads(threads)
+    found = _begun(size, threads)
+    try:
+        for name in names:
+            say(name, None)
+            _add(found, name, size, into, say)
+    except KeyboardInterrupt:
+        found["interrupted"] = True
+    _write(found, into)
+    return not found["interrupted"]
+
+
+def _begun(size: Size, threads: int) -> dict[str, Any]:
+    """All that is known before the first section."""
+    seconds, biggest = (0.05, 256) if size == "tiny" else (1.0, 2048)
+    limits: dict[str, Any] = {
+        "matmul": {
+            name: machine.matmul_peak(dtype, size=biggest, seconds=seconds)
+            for name, dtype in machine.DTYPES.items()
+        },
+        "copy": machine.copy_bandwidth(mib=16 if size == "tiny" else 256),
+    }
+    return {
+        "size": size,
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "interrupted": False,
+        "machine": machine.description(threads),
+        "limits": limits,
+        "versions": machine.versions(),
+        "ratios": {},
+        "spread": {},
+        "sections": [],
+    }
+
+
+def _add(found: dict[str, Any], name: str, size: Size, into: Path, say: Say) -> None:
+    """Run a section; what it has told until an interruption or a failure stays."""
+    rows: list[Row] = []
+    found["sections"].append({"name": name, "title": name.capitalize(), "rows": rows, "notes": []})
+
+    def tell(row: Row) -> None:
+        rows.append(row)
+        say(name, row)
+        _write(found, into)
+
+    about, known = found["machine"], found["limits"]
+    limits = Limits(about["threads"], known["matmul"], known["copy"], size == "tiny", tell)
+    try:
+        section: Section = importlib.import_module(f"bench.{name}").run(size != "full", limits)
+    except Failed as error:
+        tell({"note": f"failed: {error}"})
+        return
+    found["sections"][-1] |= {"title": section.title, "rows": section.rows, "notes": section.notes}
+    found["ratios"] |= section.ratios
+    found["spread"] |= section.spread
+    _write(found, into)
+
+
+def _write(found: dict[str, Any], into: Path) -> None:
+    """Replace the file in one step."""
+    into.parent.mkdir(parents=True, exist_ok=True)
+    part = into.with_suffix(".part")
+    part.write_text(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    part.replace(into)
