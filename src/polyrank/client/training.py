@@ -44,11 +44,11 @@ def train(bench: Workbench, task: Task, jobs: Sequence[Job]) -> list[list[float]
     ]
     tokens = jobs[0].share.tokens
     streams = [stream(task, job) for job in jobs]
-    left = [_steps(task.local, len(job.share.train)) for job in jobs]
+    steps = [_steps(task.local, len(job.share.train)) for job in jobs]
     losses: list[list[float]] = [[] for _ in jobs]
     bench.net.train()
     with seeded(task.seed, "fit", task.round, *(job.client.id for job in jobs)):
-        while active := [i for i, steps in enumerate(left) if steps > len(losses[i])]:
+        while active := [i for i, n in enumerate(steps) if n > len(losses[i])]:
             seat(bench, active)
             optimizer.zero_grad(set_to_none=True)
             some = [next(streams[i]) for i in active]
