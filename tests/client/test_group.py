@@ -10,9 +10,10 @@ from transformers import AutoConfig, DistilBertConfig, DistilBertModel
 
 import polyrank
 from polyrank.client.fit import fit
-from polyrank.client.group import group_size
+from polyrank.client.group import Step, group_size
 from polyrank.client.job import Job, Share, Task, job, together
-from polyrank.client.model import Workbench, template
+from polyrank.client.memory import profile
+from polyrank.client.model import TOLERANCE, Workbench, template
 from polyrank.client.placing import Model, dense, place_all, seat, take
 from polyrank.client.score import score, scores
 from polyrank.data.batches import in_order, merged
@@ -180,7 +181,9 @@ def test_merged_batches_keep_every_row_and_say_which_are_filled_up(setup: Setup)
 
 
 def test_the_size_of_a_group(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = lambda asked, step: group_size(setup.bench, setup.train, asked, step)  # noqa: E731
+    def size(asked: object, step: int) -> int:
+        return group_size(setup.bench, setup.train, asked, Step(step, 1), [2] * 40)
+
     assert [size(*x) for x in ((1, 4), (7, 4), ("auto", 128), ("auto", 4096))] == [1, 7, 8, 1]
     head = dense(setup.bench)
     assert size("auto", 1) == 32
@@ -191,9 +194,35 @@ def test_the_size_of_a_group(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(RecipeError, match=r"engine\.group: 4: \S+ of the head .*; use 1"):
         size(4, 1)
     setup.bench.heads.update(kept)
-    monkeypatch.setattr("polyrank.client.group._TOLERANCE", 0.0)
+    monkeypatch.setitem(TOLERANCE, torch.float32, 0.0)
     with pytest.raises(RecipeError, match=r"logits differ by .*; use 1"):
         size(4, 1)
+
+
+def test_auto_takes_no_more_than_fits_the_free_memory(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranks, step = [1, 4, 2, 4, 1, 4], Step(8, 16)
+    needs = profile(setup.bench, *step)
+    for wanted, room in ((1, 0), (3, 2 * (needs.together([4, 4, 4]) - needs.base)), (6, None)):
+        monkeypatch.setattr("polyrank.client.group.free", lambda device, room=room: room)
+        assert group_size(setup.bench, setup.train, "auto", step, ranks) == wanted
+
+
+def test_why_clients_could_not_train_at_once_is_told(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lean(bench: Workbench, task: Task, jobs: Sequence[Job]) -> object:
+        if len(jobs) > 1:
+            raise RuntimeError("not enough memory\nfor all")
+        return fit(bench, task, jobs)
+
+    monkeypatch.setattr("polyrank.engine.simulate.fit", lean)
+    told = []
+    run = polyrank.run(polyrank.load_recipe(recipe, ["rounds=1"]), watch=told.append)
+    (done,) = (r for r in run.records.rounds if r["round"] == 1)
+    assert [c["alone"] for c in done["clients"]] == ["not enough memory"] * 4
+    assert not done["left_out"]
 
 
 @pytest.mark.parametrize("name", ["replicate", "flora", "catchup", "fedsa-lora", "lora-a2"])

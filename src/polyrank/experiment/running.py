@@ -7,14 +7,14 @@ from pathlib import Path
 from weakref import proxy
 
 from polyrank import algorithms
-from polyrank.client.group import group_size
+from polyrank.client.group import Step, group_size
 from polyrank.client.job import Share
 from polyrank.client.score import Score, average, score
 from polyrank.engine.simulate import Simulator
 from polyrank.evaluate import score_adapter, spectrum
 from polyrank.experiment import facts
 from polyrank.experiment.ready import planned
-from polyrank.experiment.setup import Setup
+from polyrank.experiment.setup import Setup, moments
 from polyrank.lora.factor import Adapter
 from polyrank.messages import Client, Download
 from polyrank.recipe import Recipe
@@ -69,7 +69,7 @@ def begin(recipe: Recipe, setup: Setup, private: Path | None) -> Run:
     plan, idle = planned(recipe, setup)
     kept = setup.validation
     shares = {id: Share(setup.train, part, kept[id]) for id, part in setup.parts.items()}
-    simulator = Simulator(setup.bench, shares, recipe, private, _group(recipe, setup))
+    simulator = Simulator(setup.bench, shares, recipe, private, _group(recipe, setup, plan))
     federation = Federation(plan.algorithm.init(plan.template, recipe.seed), setup.dense)
     run = Run(recipe, setup, plan, simulator, federation, idle)
     # By a proxy: in a cycle the tensors of a finished run would wait for the garbage collector.
@@ -77,11 +77,14 @@ def begin(recipe: Recipe, setup: Setup, private: Path | None) -> Run:
     return run
 
 
-def _group(recipe: Recipe, setup: Setup) -> int:
+def _group(recipe: Recipe, setup: Setup, plan: Plan) -> int:
     """At most how many clients train at once."""
     length = 1 if recipe.cache == "first-token" else recipe.data.max_length
-    step = recipe.local.batch * length
-    return group_size(setup.bench, setup.train, recipe.engine.group, step)
+    step = Step(recipe.local.batch, length, moments(recipe))
+    # Those whose rank may rise during the run count with the highest.
+    top = next(iter(plan.template.values())).rank
+    ranks = [top if plan.warmup else c.rank for c in plan.clients]
+    return group_size(setup.bench, setup.train, recipe.engine.group, step, ranks)
 
 
 def first(run: Run, label: str) -> dict[str, object]:

@@ -8,10 +8,11 @@ import time
 
 from polyrank import files
 from polyrank.client import model, placing
+from polyrank.client.precision import slow
 from polyrank.engine import store
 from polyrank.errors import StorageError
 from polyrank.experiment import running
-from polyrank.experiment.events import Began, Ended, Replied, RoundDone, Watch, ignore
+from polyrank.experiment.events import Began, Ended, Replied, RoundDone, Warned, Watch, ignore
 from polyrank.experiment.folder import Folder
 from polyrank.experiment.interrupt import uninterrupted
 from polyrank.experiment.running import Run
@@ -38,6 +39,8 @@ def go(
     run = running.begin(recipe, setup or prepare(recipe), folder.clients)
     _restore(run, folder)
     watch(Began(label, folder.path, run.federation.round, recipe.rounds))
+    if line := slow(run.setup.bench):
+        watch(Warned(line))
     if run.federation.round == 0:
         begun = time.monotonic()
         records.append(folder.records, running.first(run, label))
@@ -72,6 +75,7 @@ def _restore(run: Run, folder: Folder) -> None:
     _refuse_other_data(run, folder)
     run.federation = saved.federation
     run.simulator.private.update(saved.private)
+    run.simulator.group = saved.group or run.simulator.group
     records.rewind(folder.records, run.federation.round)
 
 
@@ -91,7 +95,7 @@ def _commit(run: Run, folder: Folder, record: dict[str, object]) -> None:
     private = dict(run.simulator.private)
     with uninterrupted():
         records.append(folder.records, record)
-        saved = Checkpoint(run.federation, digest(run.recipe), private)
+        saved = Checkpoint(run.federation, digest(run.recipe), private, run.simulator.group)
         checkpoint.save(folder.checkpoint, saved)
         store.keep_only(folder.clients, private.values())
 

@@ -85,7 +85,7 @@ class LoraLayer(nn.Module):
             return alone.view(out.shape)
         runs = list(_runs(active))
         sizes = [len(run) for run in runs]
-        each = (t.reshape(len(active), -1, t.shape[-1]).split(sizes) for t in (x, out))
+        each = (torch.split(t.reshape(len(active), -1, t.shape[-1]), sizes) for t in (x, out))
         parts = [_together(*run) for run in zip(runs, *each, strict=True)]
         return torch.cat(parts).view(out.shape)
 

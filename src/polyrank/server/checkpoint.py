@@ -29,11 +29,13 @@ class Checkpoint:
         federation: the server's state.
         recipe: fingerprint of the recipe that made it.
         private: by client, the name of its private state in the engine's store.
+        group: at most how many clients train at once, which rounding depends on.
     """
 
     federation: Federation
     recipe: str
     private: Mapping[str, str]
+    group: int | None = None
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
