@@ -1,11 +1,14 @@
 """Clients that train at once on one base: each as if it were alone."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoConfig, DistilBertConfig, DistilBertModel
 
 import polyrank
@@ -16,7 +19,7 @@ from polyrank.client.memory import profile
 from polyrank.client.model import TOLERANCE, Workbench, template
 from polyrank.client.placing import Model, dense, place_all, seat, take
 from polyrank.client.score import score, scores
-from polyrank.data.batches import in_order, merged
+from polyrank.data.batches import PASS, Batch, alike, in_order, merged
 from polyrank.errors import RecipeError
 from polyrank.experiment.setup import Setup, prepare
 from polyrank.lora.factor import Factor
@@ -112,6 +115,20 @@ def test_clients_at_once_end_as_clients_alone(setup: Setup, local: dict, ask: di
             torch.testing.assert_close(at_once[id][name], t, rtol=1e-3, atol=2e-5)
     again = ends(setup, how, [[jobs[i] for i in places]])
     assert all(torch.equal(t, again[id][n]) for id, own in at_once.items() for n, t in own.items())
+
+
+def test_passes_of_similar_length_change_no_result(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet(setup.bench)
+    how, jobs = Local(batch=2, epochs=1, lr=1e-2, prox=0.1), jobs_of(setup)
+    found = []
+    for size in (0, 10**9):  # one pass for each length, and one for all
+        monkeypatch.setattr("polyrank.data.batches.PASS", size)
+        found.append(ends(setup, how, [[jobs[i] for i in next(together(jobs))]]))
+    for id, wanted in found[0].items():
+        for name, t in wanted.items():
+            torch.testing.assert_close(found[1][id][name], t, rtol=1e-3, atol=2e-5)
 
 
 def test_cores_are_trained_at_once_too(setup: Setup) -> None:
@@ -246,3 +263,23 @@ def test_a_run_in_groups_is_the_run_one_by_one(
     assert (one.up, one.down) == (pytest.approx(other.up, rel=1e-2), pytest.approx(other.down))
     for a, b in zip(one.rounds, other.rounds, strict=True):
         assert a["test"]["loss"] == pytest.approx(b["test"]["loss"], rel=1e-4)
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=7), st.integers(1, 16))
+def test_batches_of_similar_length_go_together_at_the_least_cost(
+    lengths: list[int], rows: int
+) -> None:
+    def cost(runs: list[list[int]]) -> int:
+        return sum(rows * len(r) * max(lengths[i] for i in r) + PASS for r in runs)
+
+    blank = torch.zeros(rows, dtype=torch.int64)
+    some = [Batch(*[torch.zeros(rows, n, dtype=torch.int64)] * 2, blank, blank) for n in lengths]
+    found = alike(some)
+    assert sorted(i for run in found for i in run) == list(range(len(lengths)))
+    assert all(run == sorted(run) for run in found)
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    for cuts in itertools.product([False, True], repeat=len(lengths) - 1):
+        ways = [[order[0]]]
+        for cut, i in zip(cuts, order[1:], strict=True):
+            ways.append([i]) if cut else ways[-1].append(i)
+        assert cost(found) <= cost(ways)
