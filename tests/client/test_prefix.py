@@ -156,6 +156,7 @@ def test_clients_at_once_start_from_kept_activations_too(kind):
     torch.testing.assert_close(some[0], some[1], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["block", "first-token"])
 def test_folds_and_heads_that_come_later_count(kind):
     bench, tokens = bench_of(bert, *TOP), tokens_of()
     forward = cached(bench, kind, tokens)
