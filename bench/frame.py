@@ -13,7 +13,14 @@ from bench import machine
 from bench.measure import Failed
 from bench.section import Limits, Row, Section
 
-SECTIONS = ("aggregation", "simulation", "efficiency", "gpu")  # in the page's order
+SECTIONS = (
+    "aggregation",
+    "simulation",
+    "efficiency",
+    "gpu",
+    "wire",
+    "scale",
+)  # in the page's order
 Size = Literal["full", "quick", "tiny"]
 Say = Callable[[str, Row | None], None]  # hears of a section's beginning, and of each row
 

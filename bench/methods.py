@@ -22,8 +22,9 @@ from bench.peers import (
 )
 from bench.uploads import Case
 from polyrank import algorithms
-from polyrank.lora.algebra import recompress, stack
+from polyrank.lora.algebra import stack
 from polyrank.lora.factor import Factor
+from polyrank.lora.spectral import recompress
 from polyrank.messages import Client
 from polyrank.messages import Upload as Message
 

@@ -1,21 +1,25 @@
 """Clients that train at once on one base: each as if it were alone."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoConfig, DistilBertConfig, DistilBertModel
 
 import polyrank
 from polyrank.client.fit import fit
-from polyrank.client.group import group_size
+from polyrank.client.group import Step, group_size
 from polyrank.client.job import Job, Share, Task, job, together
-from polyrank.client.model import Workbench, template
+from polyrank.client.memory import profile
+from polyrank.client.model import TOLERANCE, Workbench, template
 from polyrank.client.placing import Model, dense, place_all, seat, take
 from polyrank.client.score import score, scores
-from polyrank.data.batches import in_order, merged
+from polyrank.data.batches import PASS, Batch, alike, in_order, merged
 from polyrank.errors import RecipeError
 from polyrank.experiment.setup import Setup, prepare
 from polyrank.lora.factor import Factor
@@ -113,6 +117,20 @@ def test_clients_at_once_end_as_clients_alone(setup: Setup, local: dict, ask: di
     assert all(torch.equal(t, again[id][n]) for id, own in at_once.items() for n, t in own.items())
 
 
+def test_passes_of_similar_length_change_no_result(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet(setup.bench)
+    how, jobs = Local(batch=2, epochs=1, lr=1e-2, prox=0.1), jobs_of(setup)
+    found = []
+    for size in (0, 10**9):  # one pass for each length, and one for all
+        monkeypatch.setattr("polyrank.data.batches.PASS", size)
+        found.append(ends(setup, how, [[jobs[i] for i in next(together(jobs))]]))
+    for id, wanted in found[0].items():
+        for name, t in wanted.items():
+            torch.testing.assert_close(found[1][id][name], t, rtol=1e-3, atol=2e-5)
+
+
 def test_cores_are_trained_at_once_too(setup: Setup) -> None:
     quiet(setup.bench)
     jobs = jobs_of(setup)
@@ -180,7 +198,9 @@ def test_merged_batches_keep_every_row_and_say_which_are_filled_up(setup: Setup)
 
 
 def test_the_size_of_a_group(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = lambda asked, step: group_size(setup.bench, setup.train, asked, step)  # noqa: E731
+    def size(asked: object, step: int) -> int:
+        return group_size(setup.bench, setup.train, asked, Step(step, 1), [2] * 40)
+
     assert [size(*x) for x in ((1, 4), (7, 4), ("auto", 128), ("auto", 4096))] == [1, 7, 8, 1]
     head = dense(setup.bench)
     assert size("auto", 1) == 32
@@ -191,9 +211,35 @@ def test_the_size_of_a_group(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(RecipeError, match=r"engine\.group: 4: \S+ of the head .*; use 1"):
         size(4, 1)
     setup.bench.heads.update(kept)
-    monkeypatch.setattr("polyrank.client.group._TOLERANCE", 0.0)
+    monkeypatch.setitem(TOLERANCE, torch.float32, 0.0)
     with pytest.raises(RecipeError, match=r"logits differ by .*; use 1"):
         size(4, 1)
+
+
+def test_auto_takes_no_more_than_fits_the_free_memory(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranks, step = [1, 4, 2, 4, 1, 4], Step(8, 16)
+    needs = profile(setup.bench, *step)
+    for wanted, room in ((1, 0), (3, 2 * (needs.together([4, 4, 4]) - needs.base)), (6, None)):
+        monkeypatch.setattr("polyrank.client.group.free", lambda device, room=room: room)
+        assert group_size(setup.bench, setup.train, "auto", step, ranks) == wanted
+
+
+def test_why_clients_could_not_train_at_once_is_told(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lean(bench: Workbench, task: Task, jobs: Sequence[Job]) -> object:
+        if len(jobs) > 1:
+            raise RuntimeError("not enough memory\nfor all")
+        return fit(bench, task, jobs)
+
+    monkeypatch.setattr("polyrank.engine.simulate.fit", lean)
+    told = []
+    run = polyrank.run(polyrank.load_recipe(recipe, ["rounds=1"]), watch=told.append)
+    (done,) = (r for r in run.records.rounds if r["round"] == 1)
+    assert [c["alone"] for c in done["clients"]] == ["not enough memory"] * 4
+    assert not done["left_out"]
 
 
 @pytest.mark.parametrize("name", ["replicate", "flora", "catchup", "fedsa-lora", "lora-a2"])
@@ -217,3 +263,23 @@ def test_a_run_in_groups_is_the_run_one_by_one(
     assert (one.up, one.down) == (pytest.approx(other.up, rel=1e-2), pytest.approx(other.down))
     for a, b in zip(one.rounds, other.rounds, strict=True):
         assert a["test"]["loss"] == pytest.approx(b["test"]["loss"], rel=1e-4)
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=7), st.integers(1, 16))
+def test_batches_of_similar_length_go_together_at_the_least_cost(
+    lengths: list[int], rows: int
+) -> None:
+    def cost(runs: list[list[int]]) -> int:
+        return sum(rows * len(r) * max(lengths[i] for i in r) + PASS for r in runs)
+
+    blank = torch.zeros(rows, dtype=torch.int64)
+    some = [Batch(*[torch.zeros(rows, n, dtype=torch.int64)] * 2, blank, blank) for n in lengths]
+    found = alike(some)
+    assert sorted(i for run in found for i in run) == list(range(len(lengths)))
+    assert all(run == sorted(run) for run in found)
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    for cuts in itertools.product([False, True], repeat=len(lengths) - 1):
+        ways = [[order[0]]]
+        for cut, i in zip(cuts, order[1:], strict=True):
+            ways.append([i]) if cut else ways[-1].append(i)
+        assert cost(found) <= cost(ways)

@@ -1,5 +1,6 @@
 """The memory of a training step: the estimate against what a real step allocates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch.profiler import profile as recorded
 
 from polyrank.client.memory import GIB, Profile, profile
 from polyrank.client.model import Workbench, load, template
-from polyrank.client.placing import place, trainable
+from polyrank.client.placing import Model, dense, place_all, trainable
 from polyrank.errors import RecipeError
 from polyrank.recipe.schema import Lora
 from polyrank.seeds import seeded
@@ -28,20 +29,24 @@ def estimate(minilm: Workbench) -> Profile:
     return profile(minilm, BATCH, LENGTH)
 
 
-def measured(bench: Workbench, rank: int, batch: int, length: int) -> int:
+def measured(bench: Workbench, ranks: Sequence[int], batch: int, length: int) -> int:
     """Bytes at the fullest moment of a step: what is there before, and all that it allocates."""
-    place(bench, template(bench, rank))
-    parameters = [p for group in trainable(bench) for p in group]
+    head = dense(bench)
+    place_all(bench, [Model(template(bench, r), head) for r in ranks])
+    own = [[p for part in trainable(bench, client=i) for p in part] for i in range(len(ranks))]
+    parameters = [p for some in own for p in some]
     optimizer = torch.optim.AdamW(parameters)
-    ids = torch.randint(10, 15, (batch, length), generator=torch.Generator().manual_seed(0))
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(10, 15, (batch * len(ranks), length), generator=draw)
     mask = torch.ones_like(ids)
     mask[0, length // 2 :] = 0
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        labels = torch.zeros(batch, dtype=torch.int64)
+        labels = torch.zeros(len(ids), dtype=torch.int64)
         bench.net(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for some in own:
+            torch.nn.utils.clip_grad_norm_(some, 1.0)
         optimizer.step()
 
     bench.net.train()
@@ -56,6 +61,7 @@ def measured(bench: Workbench, rank: int, batch: int, length: int) -> int:
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
+    place_all(bench, [Model({}, head)])
     return peak
 
 
@@ -63,7 +69,7 @@ def measured(bench: Workbench, rank: int, batch: int, length: int) -> int:
 def test_the_estimate_is_within_a_tenth_of_a_real_step(
     minilm: Workbench, estimate: Profile, rank: int
 ) -> None:
-    peak = measured(minilm, rank, BATCH, LENGTH)
+    peak = measured(minilm, [rank], BATCH, LENGTH)
     assert peak > 1.5 * sum(p.nbytes for p in minilm.net.parameters())  # activations count
     assert estimate.peak(rank) == pytest.approx(peak, rel=0.1)
 
@@ -71,9 +77,20 @@ def test_the_estimate_is_within_a_tenth_of_a_real_step(
 def test_the_memory_of_a_unit_of_rank_is_what_it_adds_to_a_real_step(
     minilm: Workbench, estimate: Profile
 ) -> None:
-    added = measured(minilm, 64, BATCH, LENGTH) - measured(minilm, 2, BATCH, LENGTH)
+    added = measured(minilm, [64], BATCH, LENGTH) - measured(minilm, [2], BATCH, LENGTH)
     assert 62 * estimate.slope == pytest.approx(added, rel=0.5)
     assert 62 * estimate.slope >= added  # gradients are counted as if all came at once
+
+
+@pytest.mark.parametrize("ranks", [(8, 8), (2, 16, 16, 64), (4,) * 8])
+def test_the_estimate_for_clients_at_once_is_within_a_tenth_too(
+    minilm: Workbench, ranks: Sequence[int]
+) -> None:
+    estimate = profile(minilm, 4, 32)
+    peak = measured(minilm, ranks, 4, 32)
+    assert estimate.together(ranks) == pytest.approx(peak, rel=0.1)
+    added, beside = estimate.together(ranks) - estimate.base, peak - estimate.base
+    assert added == pytest.approx(beside, rel=0.2)
 
 
 @pytest.mark.parametrize(("batch", "length"), [(4, 8), (8, 32)])
@@ -82,7 +99,7 @@ def test_the_estimate_fits_a_model_of_another_kind(
 ) -> None:
     bench = load(str(gpt2_folder), CLASSES, Lora(targets=("c_attn", "mlp.c_proj")), seed=0)
     estimate = profile(bench, batch, length)
-    assert estimate.peak(4) == pytest.approx(measured(bench, 4, batch, length), rel=0.2)
+    assert estimate.peak(4) == pytest.approx(measured(bench, [4], batch, length), rel=0.2)
 
 
 def test_longer_texts_and_larger_batches_take_more(minilm: Workbench) -> None:

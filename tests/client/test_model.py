@@ -1,15 +1,19 @@
 """The base model: what load makes of a name, and what folding and placing leave behind."""
 
+import copy
 import hashlib
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 from polyrank.client import placing
 from polyrank.client.model import Workbench, fold, load, template
 from polyrank.client.placing import dense, head, place, take
+from polyrank.client.precision import narrow
 from polyrank.errors import RankError, RecipeError
 from polyrank.lora.factor import Factor
 from polyrank.lora.layer import attach
@@ -22,6 +26,12 @@ CONV = Lora(targets=("c_attn", "c_proj"))
 
 @pytest.fixture
 def gpt2(gpt2_folder: Path) -> Workbench:
+    return load(str(gpt2_folder), CLASSES, CONV, seed=0)
+
+
+@pytest.fixture(scope="module")
+def gpt2_shared(gpt2_folder: Path) -> Workbench:
+    """One that tests copy."""
     return load(str(gpt2_folder), CLASSES, CONV, seed=0)
 
 
@@ -207,3 +217,33 @@ def test_a_finished_classifier_keeps_its_head_only_for_as_many_classes(
     assert head(fewer)["score.weight"].shape == (2, 16)
     assert not head(fewer)["score.weight"].eq(7.0).any()
     assert same.head == fewer.head == ("score.weight",)
+
+
+@given(
+    st.lists(st.dictionaries(st.integers(0, 5), st.floats(-1e4, 1e4, width=32), max_size=6)),
+    st.booleans(),
+)
+def test_any_sequence_of_folds_is_undone_in_place_bit_for_bit(
+    gpt2_shared: Workbench, folds: list[dict[int, float]], narrowed: bool
+):
+    bench = copy.deepcopy(gpt2_shared)
+    narrow(bench, torch.bfloat16 if narrowed else torch.float32)
+    before = {n: t.clone() for n, t in bench.net.state_dict().items()}
+    places = {n: p.data_ptr() for n, p in bench.net.named_parameters()}
+    deltas = {n: f.delta for n, f in random_factors(bench, 2).items()}
+    names = list(deltas)
+    for some in folds:
+        fold(bench, {names[i]: size * deltas[names[i]] for i, size in some.items()})
+    fold(bench, {})
+    assert all(torch.equal(t, before[n]) for n, t in bench.net.state_dict().items())
+    assert {n: p.data_ptr() for n, p in bench.net.named_parameters()} == places
+    assert bench.pristine == {}
+
+
+def test_clients_share_the_bases_weights(gpt2: Workbench):
+    places = {n: p.data_ptr() for n, p in gpt2.net.named_parameters() if ".lora." not in n}
+    head = dense(gpt2)
+    for ranks in ((1,), (2, 4, 4), (3, 1)):
+        placing.place_all(gpt2, [placing.Model(random_factors(gpt2, r), head) for r in ranks])
+        now = {n: p.data_ptr() for n, p in gpt2.net.named_parameters()}
+        assert {n: now[n] for n in places} == places

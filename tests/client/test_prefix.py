@@ -23,11 +23,12 @@ from transformers import (
 from polyrank.client import activations, prefix
 from polyrank.client.cut import cut
 from polyrank.client.model import Workbench, fold, load, template
-from polyrank.client.placing import place, trainable
+from polyrank.client.placing import Model, dense, place, place_all, trainable
 from polyrank.client.prefix import Cached, cached
-from polyrank.data.batches import Batch, Tokens, batches, in_order
+from polyrank.data.batches import Batch, Tokens, batches, in_order, merged
 from polyrank.errors import RecipeError
 from polyrank.lora.factor import Factor
+from polyrank.lora.head import attach as attach_head
 from polyrank.lora.layer import attach
 from polyrank.lora.targets import find
 from polyrank.recipe.schema import Lora
@@ -135,6 +136,24 @@ def test_logits_and_gradients_are_the_whole_models(kind, make, targets):
         ):
             assert other.any()
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["block", "first-token"])
+def test_clients_at_once_start_from_kept_activations_too(kind):
+    bench, tokens = bench_of(bert, *TOP), tokens_of()
+    bench.heads = {"classifier": attach_head(bench.net.classifier)}
+    found = cached(bench, kind, tokens)
+    head = dense(bench)
+    models = [Model(some_factors(bench, r), {n: t + r for n, t in head.items()}) for r in (1, 2, 2)]
+    place_all(bench, models)
+    batch, _ = merged(list(in_order(tokens, 10)), tokens.pad)
+    own = [p for i in range(3) for part in trainable(bench, client=i) for p in part]
+    some = [
+        torch.autograd.grad(f(batch).square().sum(), own)
+        for f in (found, lambda b: whole(bench, b))
+    ]
+    torch.testing.assert_close(found(batch), whole(bench, batch), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(some[0], some[1], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["block", "first-token"])

@@ -84,6 +84,32 @@ def test_a_run_that_stops_goes_on_to_the_same_bytes(name: str, recipe: Path, who
     assert resumed.accuracy == whole(name).accuracy
 
 
+def test_a_run_that_goes_on_where_less_memory_is_free_keeps_its_groups(
+    recipe: Path, whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundDone) and event.record["round"] == 1:
+            raise KeyboardInterrupt
+
+    wanted = bits(whole("replicate").folder)
+    part = load(recipe, "algorithm=replicate", "name=part")
+    with pytest.raises(KeyboardInterrupt):
+        polyrank.run(part, watch=stop)
+    sizes: list[int] = []
+
+    def noted(bench: Workbench, task: Task, jobs: Sequence[Job]) -> object:
+        sizes.append(len(jobs))
+        return fit.fit(bench, task, jobs)
+
+    monkeypatch.setattr("polyrank.client.group.free", lambda device: 0)
+    monkeypatch.setattr("polyrank.engine.simulate.fit", noted)
+    polyrank.resume(part.output.dir / "part")
+    assert sizes == [4, 4]
+    assert bits(part.output.dir / "part") == wanted
+    polyrank.run(load(recipe, "algorithm=replicate", "name=tight", "rounds=1"))
+    assert sizes[2:] == [1, 1, 1, 1]
+
+
 def test_the_same_recipe_gives_the_same_bytes_and_another_seed_others(recipe: Path) -> None:
     one, two, other = (
         polyrank.run(load(recipe, f"name={n}", f"seed={seed}"))

@@ -109,7 +109,7 @@ def test_one_step_is_pefts_step(model: tuple[str, Lora], optimizer: str, dropout
         torch.testing.assert_close(tensor, getattr(saved, which).data, rtol=0, atol=1e-6)
 
 
-def test_bfloat16_inputs_are_cast_as_peft_does():
+def test_a_bfloat16_module_is_computed_in_bfloat16_with_float32_factors():
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(6, 5)).bfloat16()
     config = peft.LoraConfig(r=2, lora_alpha=2, target_modules=["0"], init_lora_weights=False)
@@ -120,7 +120,12 @@ def test_bfloat16_inputs_are_cast_as_peft_does():
     x = torch.randn(3, 6).bfloat16()
     ours = plain(x)
     assert ours.dtype == torch.bfloat16
-    assert torch.equal(ours, oracle(x))
+    torch.testing.assert_close(ours, oracle(x), rtol=2e-2, atol=1e-2)
+    ours.sum().backward()
+    found = layer.pairs[0].a
+    assert found.dtype == found.grad.dtype == torch.float32
+    oracle(x).sum().backward()
+    torch.testing.assert_close(found.grad, factors.lora_A.default.weight.grad, rtol=2e-2, atol=1e-2)
 
 
 def test_conv1d_adds_the_dense_update():

@@ -74,7 +74,7 @@ def test_peft_loads_mixed_ranks_as_the_same_function(
     theirs = peft.PeftModel.from_pretrained(base, str(tmp_path / "adapter"))
     place(bench, adapter.factors, adapter.dense)
     assert not torch.allclose(logits(theirs), before)
-    torch.testing.assert_close(logits(theirs), logits(bench.net), rtol=0, atol=1e-6)
+    torch.testing.assert_close(logits(theirs), logits(bench.net), rtol=5e-6, atol=1e-6)
     merged = theirs.merge_and_unload()
     torch.testing.assert_close(logits(merged), logits(bench.net), rtol=1e-4, atol=1e-4)
 
@@ -96,7 +96,7 @@ def test_what_peft_saves_is_read_as_the_same_function(
     assert ranks == [4, 3, 3, 4, 4, 4]
     assert adapter.factors[QUERY].scale == 5 / 4
     place(bench, adapter.factors, adapter.dense)
-    torch.testing.assert_close(logits(theirs), logits(bench.net), rtol=0, atol=1e-6)
+    torch.testing.assert_close(logits(theirs), logits(bench.net), rtol=5e-6, atol=1e-6)
 
 
 def test_rslora_from_peft_has_alpha_over_the_root_of_the_rank(
@@ -112,7 +112,7 @@ def test_rslora_from_peft_has_alpha_over_the_root_of_the_rank(
     adapter = adapters.load(tmp_path)
     assert {f.scale for f in adapter.factors.values()} == {6 / 3**0.5}
     place(bench, adapter.factors, adapter.dense)
-    torch.testing.assert_close(logits(theirs), logits(bench.net), rtol=0, atol=1e-6)
+    torch.testing.assert_close(logits(theirs), logits(bench.net), rtol=5e-6, atol=1e-6)
 
 
 # The short names end the longer ones, which PEFT's patterns could mix up.

@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from polyrank.experiment.events import Began, Event, Replied, RoundDone
+from polyrank.experiment.events import Began, Event, Replied, RoundDone, Warned
 from polyrank.report.records import MB, WAYS, RunRecords, sent
 from polyrank.report.statistics import Estimate, Row, summary
 
@@ -59,10 +59,14 @@ class Screen:
                 self.say(f"{label} → {folder}" + (f" (from round {done})" if done else ""))
                 self.progress.reset(self.rounds, total=total, completed=done, visible=True)
                 self.progress.update(self.rounds, description=f"{label}: rounds")
+            case Warned(line):
+                self.say(f"  warning: {line}")
             case Replied(number, expected, reply):
                 first = f"round {number}: client {reply.client.id} (rank {reply.client.rank})"
                 self.progress.update(self.clients, total=expected, visible=True, description=first)
                 self.progress.advance(self.clients)
+                if reply.alone:
+                    self.say(f"  round {number}: {reply.client.id} trained alone: {reply.alone}")
                 if reply.failure:
                     self.say(f"  left out of round {number}: {reply.client.id}: {reply.failure}")
             case RoundDone(record):

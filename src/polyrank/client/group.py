@@ -1,11 +1,14 @@
 """How many clients train at once on one base."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 
-from polyrank.client.model import Workbench, logits, template
+from polyrank.client.memory import profile
+from polyrank.client.model import Workbench, logits, template, tolerance
 from polyrank.client.placing import Model, dense, place, place_all, several
+from polyrank.client.room import free
 from polyrank.data.batches import Tokens, in_order, merged
 from polyrank.errors import RecipeError
 from polyrank.lora.factor import Factor
@@ -13,27 +16,57 @@ from polyrank.seeds import derive
 
 TOKENS = 1024  # in a step: texts of several clients are padded to the longest of all
 MOST = 32
-_TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
+SHARE = 0.5  # of the free memory: heaps fragment, and others need some too
 
 
-def group_size(bench: Workbench, tokens: Tokens, asked: int | Literal["auto"], step: int) -> int:
-    """How many clients can train at once: as asked, or so many that a step has enough tokens.
+class Step(NamedTuple):
+    """One client's step, as the memory that it takes depends on it.
+
+    Args:
+        batch: examples in a batch.
+        length: tokens in each of them, at most.
+        moments: tensors that the optimizer keeps per parameter.
+    """
+
+    batch: int
+    length: int
+    moments: int = 2
+
+
+def group_size(
+    bench: Workbench,
+    tokens: Tokens,
+    asked: int | Literal["auto"],
+    step: Step,
+    ranks: Sequence[int],
+) -> int:
+    """How many clients can train at once: as asked, or so many that a step has enough tokens and
+    fits into a half of the memory that is free.
 
     Args:
         bench: the model; what is placed on it is dropped.
         tokens: examples to compare models on.
         asked: by the recipe.
-        step: tokens in one client's batch.
+        step: of one client.
+        ranks: that clients may have.
 
     Raises:
         RecipeError: several are asked for, and this model cannot serve them at once.
     """
-    size = max(1, min(MOST, TOKENS // step)) if asked == "auto" else asked
+    size = _worth(bench, step, ranks) if asked == "auto" else asked
     if size == 1 or (reason := _hindrance(bench, tokens)) is None:
         return size
     if asked == "auto":
         return 1
     raise RecipeError("engine.group", f"{asked}: {reason}; use 1")
+
+
+def _worth(bench: Workbench, step: Step, ranks: Sequence[int]) -> int:
+    size = min(MOST, TOKENS // (step.batch * step.length), len(ranks))
+    room = free(next(bench.net.parameters()).device)
+    if size < 2 or room is None:
+        return max(1, size)
+    return profile(bench, *step).most(ranks, int(SHARE * room), size)
 
 
 @torch.no_grad()
@@ -57,7 +90,9 @@ def _hindrance(bench: Workbench, tokens: Tokens) -> str | None:
     place(bench, {}, start)
     wanted = torch.cat(alone)
     difference = float((found - wanted).abs().max() / wanted.abs().max())
-    return None if difference < _TOLERANCE else f"the model's logits differ by {difference:.1g}"
+    return (
+        None if difference < tolerance(bench) else f"the model's logits differ by {difference:.1g}"
+    )
 
 
 def _some(bench: Workbench, rank: int) -> Model:

@@ -4,8 +4,12 @@ The fixed part is the model, the head's gradient and moments, the activations th
 the gradients whatever the rank, and what is held for a moment on the way back. With a unit of
 rank come its parameters, their gradient and moments, and its own activations. Activations are
 counted, not modelled: one forward pass at rank 1 and one at rank 2.
+
+Of clients that train at once each adds its own line to the one base, and the copies of its factors
+and their gradients that are side by side with the others': peak(r_1 … r_G) = base + Σ_i own(r_i).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -30,15 +34,41 @@ class Profile:
         fixed: bytes at rank 0.
         slope: bytes per unit of rank.
         limit: the largest rank that the layers allow.
+        base: bytes, of the fixed ones, of the model that clients share.
+        beside: bytes per unit of rank that come on top where clients train at once.
     """
 
     fixed: int
     slope: int
     limit: int
+    base: int = 0
+    beside: int = 0
 
     def peak(self, rank: int) -> int:
         """Bytes of all tensors at the fullest moment of a step: fixed + slope · rank."""
         return self.fixed + self.slope * rank
+
+    def together(self, ranks: Sequence[int]) -> int:
+        """Bytes of all tensors at the fullest moment of a step of several clients at once."""
+        if len(ranks) == 1:
+            return self.peak(*ranks)
+        rows = len(ranks) * (self.fixed - self.base)
+        return self.base + rows + (self.slope + self.beside) * sum(ranks)
+
+    def most(self, ranks: Sequence[int], room: int, limit: int) -> int:
+        """How many clients, at least one, can train at once in `room` bytes beside the base.
+
+        Args:
+            ranks: of all clients; the highest ones may come together.
+            room: free bytes, with the base already there.
+            limit: not more than this.
+        """
+        high = sorted(ranks, reverse=True)
+        fits = [
+            n for n in range(2, min(limit, len(high)) + 1)
+            if self.together(high[:n]) - self.base <= room
+        ]  # fmt: skip
+        return max(fits, default=1)
 
     def largest(self, gib: float, most: int) -> int:
         """The largest rank, up to `most` and the layers' limit, with peak(rank) ≤ gib · 2^30.
@@ -74,6 +104,7 @@ def profile(bench: Workbench, batch: int, length: int, moments: int = 2) -> Prof
     """
     place(bench, {})
     model = sum(t.nbytes for t in (*bench.net.parameters(), *bench.net.buffers()))
+    model += sum(t.nbytes for t in bench.exact.values())
     unit = template(bench, 1)
     per_rank = sum(f.a.nbytes + f.b.nbytes for f in unit.values())
     dense = sum(p.nbytes for p in trainable(bench)[1])
@@ -82,7 +113,7 @@ def profile(bench: Workbench, batch: int, length: int, moments: int = 2) -> Prof
     # On the way back an operation has the gradients of its output and its input at once.
     fixed = model + dense * (1 + moments) + sum(one) - slope + 2 * max(one)
     limit = min(min(f.shape) for f in unit.values())
-    return Profile(fixed, slope + per_rank * (2 + moments), limit)
+    return Profile(fixed, slope + per_rank * (2 + moments), limit, model, 2 * per_rank)
 
 
 def _saved(bench: Workbench, rank: int, batch: int, length: int) -> list[int]:

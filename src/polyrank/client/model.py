@@ -19,6 +19,8 @@ from polyrank.lora.peft import HEAD_MODULES, module_to_save
 from polyrank.lora.targets import check_rank, find
 from polyrank.recipe.schema import Lora
 
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+
 
 @dataclass(slots=True)
 class Workbench:
@@ -31,7 +33,8 @@ class Workbench:
         head: names of the parameters that are not pretrained (the classification head).
         train_head: whether the head is trained, and so travels as `dense`.
         base: the model's name on the hub, or its path.
-        pristine: pretrained weights of the modules that hold a fold.
+        pristine: pretrained weights, in float32, of the modules that hold a fold.
+        exact: the adapted modules' pretrained weights in float32, where `net` has them in less.
         cached: by the id of its `Tokens`, what gives logits from kept activations.
         heads: the head's linear layers, by the name of the module, where every client on the bench
             can have its own.
@@ -44,6 +47,7 @@ class Workbench:
     train_head: bool
     base: str
     pristine: dict[str, Tensor] = field(default_factory=dict)
+    exact: dict[str, Tensor] = field(default_factory=dict)
     cached: dict[int, Callable[[Batch], Tensor]] = field(default_factory=dict)
     heads: dict[str, HeadLayer] = field(default_factory=dict)
 
@@ -90,6 +94,8 @@ def template(bench: Workbench, rank: int) -> dict[str, Factor]:
 def fold(bench: Workbench, deltas: Mapping[str, Tensor]) -> None:
     """W := W_pretrained + ΔW, bit for bit W_pretrained where no ΔW is given.
 
+    The sum is one of float32; a net in less has it rounded once.
+
     Args:
         deltas: dense updates (out, in) by layer name; they replace what was folded before.
 
@@ -103,7 +109,7 @@ def fold(bench: Workbench, deltas: Mapping[str, Tensor]) -> None:
             module.weight.data.copy_(bench.pristine.pop(name))
             continue
         if name not in bench.pristine:
-            bench.pristine[name] = module.weight.detach().clone()
+            bench.pristine[name] = bench.exact.get(name, module.weight).detach().clone()
         delta = deltas[name].T if transposed(module) else deltas[name]
         module.weight.data.copy_(bench.pristine[name] + delta)
 
@@ -111,9 +117,15 @@ def fold(bench: Workbench, deltas: Mapping[str, Tensor]) -> None:
 def logits(bench: Workbench, tokens: Tokens, batch: Batch) -> Float[Tensor, "batch classes"]:
     """The classifier's output for a batch of `tokens`, from kept activations if there are any."""
     if id(tokens) in bench.cached:
-        return bench.cached[id(tokens)](batch)
-    found: Tensor = bench.net(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        return bench.cached[id(tokens)](batch).float()
+    out = bench.net(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+    found: Tensor = out.logits.float()
     return found
+
+
+def tolerance(bench: Workbench) -> float:
+    """How far two ways to the same logits may be apart, relative to the largest logit."""
+    return TOLERANCE[next(bench.net.parameters()).dtype]
 
 
 def longest_text(bench: Workbench) -> int | None:

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from polyrank.client import activations
 from polyrank.client.cut import Cut, Kind, cut, other
-from polyrank.client.model import Workbench, template
+from polyrank.client.model import Workbench, template, tolerance
 from polyrank.client.placing import place
 from polyrank.data.batches import Batch, Tokens, in_order
 from polyrank.errors import RecipeError
 from polyrank.lora.factor import Factor
 from polyrank.seeds import derive
 
-_TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 _CHECKED, _BATCH = 16, 64  # examples that are compared; examples that are computed at a time
 
 
@@ -48,13 +47,16 @@ class Cached:
         if top.training != self.net.training:
             top.train(self.net.training)
         if self.parts.kind == "first-token":
-            slot.states = self.states[batch.indices][:, None]
+            slot.states = self._kept(batch.indices)[:, None]
             out = top(input_ids=batch.input_ids[:, :1])  # a lone token needs no mask
         else:
-            slot.states = self.states[_rows(self.tokens, batch)]
+            slot.states = self._kept(_rows(self.tokens, batch))
             out = top(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
         logits: Tensor = out.logits
         return logits
+
+    def _kept(self, rows: Int64[Tensor, "*rows"]) -> Float[Tensor, "*rows width"]:
+        return self.states[rows].to(next(self.net.parameters()).dtype)
 
 
 def cached(bench: Workbench, kind: Kind, tokens: Tokens, store: Path | None = None) -> Cached:
@@ -97,7 +99,7 @@ def _computed(net: Any, parts: Cut, tokens: Tokens) -> Float[Tensor, "rows width
             out = last[0] if isinstance(last, tuple) else last
             real = batch.attention_mask.bool()
             rows = batch.indices if first else _rows(tokens, batch)[real]
-            states[rows] = out[:, 0] if first else out[real]
+            states[rows] = (out[:, 0] if first else out[real]).float()
     finally:
         hook.remove()
     return states
@@ -120,7 +122,7 @@ def _compare(bench: Workbench, found: Cached) -> None:
     whole = bench.net(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     difference = float((found(batch) - whole).abs().max() / whole.abs().max())
     place(bench, {})
-    if not difference < _TOLERANCE:
+    if not difference < tolerance(bench):
         raise RecipeError(
             "cache",
             f"{kind} does not give this model's logits (difference {difference:.1g} of the "

@@ -1,4 +1,4 @@
-"""Local steps of the clients on the bench, at once: a forward and a backward pass for all of them.
+"""Local steps of the clients on the bench, at once: few forward and backward passes for all.
 
 loss = Σ_i (mean over client i's batch + its penalty)      (nothing of i depends on another client)
 
@@ -17,7 +17,7 @@ from polyrank.client.job import Job, Task
 from polyrank.client.model import Workbench, logits
 from polyrank.client.placing import placed, seat, trainable
 from polyrank.client.rules import proximal, tail
-from polyrank.data.batches import Batch, Tokens, batches, merged
+from polyrank.data.batches import Batch, Tokens, alike, batches, merged
 from polyrank.messages import Prune
 from polyrank.recipe.schema import Local
 from polyrank.seeds import derive, seeded
@@ -44,23 +44,25 @@ def train(bench: Workbench, task: Task, jobs: Sequence[Job]) -> list[list[float]
     ]
     tokens = jobs[0].share.tokens
     streams = [stream(task, job) for job in jobs]
-    left = [_steps(task.local, len(job.share.train)) for job in jobs]
+    steps = [_steps(task.local, len(job.share.train)) for job in jobs]
     losses: list[list[float]] = [[] for _ in jobs]
     bench.net.train()
     with seeded(task.seed, "fit", task.round, *(job.client.id for job in jobs)):
-        while active := [i for i, steps in enumerate(left) if steps > len(losses[i])]:
-            seat(bench, active)
+        while active := [i for i, n in enumerate(steps) if n > len(losses[i])]:
             optimizer.zero_grad(set_to_none=True)
             some = [next(streams[i]) for i in active]
-            each = client_losses(bench, tokens, some)
-            extra = [penalty() for i in active if (penalty := penalties[i]) is not None]
-            torch.autograd.backward(torch.stack([each.sum(), *extra]).sum())
+            for run in alike(some):  # of similar length; each client's gradient comes from one
+                placed_at = [active[j] for j in run]
+                seat(bench, placed_at)
+                each = client_losses(bench, tokens, [some[j] for j in run])
+                extra = [penalty() for i in placed_at if (penalty := penalties[i]) is not None]
+                torch.autograd.backward(torch.stack([each.sum(), *extra]).sum())
+                for i, loss in zip(placed_at, each.tolist(), strict=True):
+                    losses[i].append(loss)
             if task.local.clip is not None:
                 for i in active:
                     nn.utils.clip_grad_norm_([*own[i][0], *own[i][1]], task.local.clip)
             optimizer.step()  # of a client without a gradient nothing changes
-            for i, loss in zip(active, each.tolist(), strict=True):
-                losses[i].append(loss)
     seat(bench, range(len(jobs)))
     return losses
 

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import pad
 
 WINDOW = 16  # batches that are sorted by length together
+PASS = 128  # tokens that one more pass through a model costs as much time as
 Indices = Sequence[int] | Int64[Tensor, " _"]
 
 
@@ -97,6 +98,21 @@ def merged(some: Sequence[Batch], fill: int) -> tuple[Batch, Float[Tensor, "batc
         ids, mask = pad(b.input_ids, (0, more), value=fill), pad(b.attention_mask, (0, more))
         parts.append((ids[at], mask[at], b.labels[at], b.indices[at]))
     return Batch(*(torch.cat(column) for column in zip(*parts, strict=True))), real
+
+
+def alike(some: Sequence[Batch]) -> list[list[int]]:
+    """Which batches to merge, so that padding and passes cost least together; places ascend.
+
+    Σ_runs (rows · longest · batches + PASS) is the least of all ways to cut them, by length.
+    """
+    order = sorted(range(len(some)), key=lambda i: some[i].input_ids.shape[1])
+    rows = max(map(len, some))
+    best: list[tuple[int, list[list[int]]]] = [(0, [])]
+    for end in range(1, len(order) + 1):
+        longest = rows * some[order[end - 1]].input_ids.shape[1]
+        cost, start = min((best[s][0] + longest * (end - s) + PASS, s) for s in range(end))
+        best.append((cost, [*best[start][1], sorted(order[start:end])]))
+    return best[-1][1]
 
 
 def _by_length(tokens: Tokens, indices: Int64[Tensor, " some"], size: int) -> list[Tensor]:

@@ -79,19 +79,22 @@ class Simulator:
                 replies[reply.client.id] = reply._replace(down=down[reply.client.id])
         return [replies[client.id] for client, _ in sent]
 
-    def _trained(self, round: int, jobs: Sequence[Job]) -> Iterator[Reply]:
-        """Clients that train at once; where that fails, one after another."""
+    def _trained(
+        self, round: int, jobs: Sequence[Job], alone: str | None = None
+    ) -> Iterator[Reply]:
+        """Clients that train at once; where that fails, one after another, and told why."""
         recipe, begun = self.recipe, time.monotonic()
         task = Task(recipe.lora, recipe.local, round, recipe.rounds, recipe.seed)
         try:
             found = fit(self.bench, task, jobs)
         except (MessageError, RuntimeError) as error:  # torch's own, such as no memory left
+            reason = str(error).partition("\n")[0]
             if len(jobs) > 1:
                 for one in jobs:
-                    yield from self._trained(round, [one])
+                    yield from self._trained(round, [one], reason)
                 return
-            reason = str(error).partition("\n")[0]
-            yield Reply(jobs[0].client, None, reason, seconds=time.monotonic() - begun)
+            seconds = time.monotonic() - begun
+            yield Reply(jobs[0].client, None, reason, seconds=seconds, alone=alone)
             return
         seconds = (time.monotonic() - begun) / len(jobs)
         for place, (one, (private, upload)) in enumerate(zip(jobs, found, strict=True)):
@@ -103,7 +106,7 @@ class Simulator:
             self.private.put(one.client.id, private)
             seat(self.bench, [place])
             before = self.probe(round, one.client)
-            yield Reply(one.client, arrived, None, up, seconds=seconds, before=before)
+            yield Reply(one.client, arrived, None, up, seconds=seconds, alone=alone, before=before)
 
     def _delivered(self, round: int, client: Client, download: Download) -> tuple[Download, Size]:
         """The download as it arrives, and what it weighs."""

@@ -16,6 +16,12 @@ class Began(NamedTuple):
     rounds: int
 
 
+class Warned(NamedTuple):
+    """Something that works, but not as one would wish."""
+
+    line: str
+
+
 class Replied(NamedTuple):
     """One client of a round has answered."""
 
@@ -36,7 +42,7 @@ class Ended(NamedTuple):
     folder: Path
 
 
-Event = Began | Replied | RoundDone | Ended
+Event = Began | Warned | Replied | RoundDone | Ended
 Watch = Callable[[Event], None]
 
 

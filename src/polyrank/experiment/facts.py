@@ -129,6 +129,7 @@ def _reply(reply: Reply, weights: Mapping[str, float]) -> dict[str, Any]:
         "examples": upload.examples if upload else 0,
         "loss": upload.metrics.get("loss") if upload else None,
         "seconds": reply.seconds,
+        "alone": reply.alone,
         "metrics": dict(upload.metrics) if upload else {},
         "weight": weights.get(reply.client.id),
         "up": asdict(reply.up),

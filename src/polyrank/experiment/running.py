@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from weakref import proxy
 
-from polyrank.client.group import group_size
+from polyrank.client.group import Step, group_size
 from polyrank.client.score import average
 from polyrank.engine.simulate import Simulator
 from polyrank.engine.store import Shelf
@@ -13,11 +13,11 @@ from polyrank.evaluate import spectrum
 from polyrank.experiment import facts, measuring
 from polyrank.experiment.ready import planned
 from polyrank.experiment.run import Run
-from polyrank.experiment.setup import Setup, text_length
+from polyrank.experiment.setup import Setup, moments, text_length
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
 from polyrank.report.format import Measured
-from polyrank.server.loop import Federation, Round
+from polyrank.server.loop import Federation, Plan, Round
 
 
 def begin(recipe: Recipe, setup: Setup, private: Path | None) -> Run:
@@ -33,7 +33,8 @@ def begin(recipe: Recipe, setup: Setup, private: Path | None) -> Run:
     """
     plan, idle = planned(recipe, setup)
     kept_by = Shelf(private), Shelf(private)
-    simulator = Simulator(setup.bench, setup.share, recipe, *kept_by, _group(recipe, setup))
+    group = _group(recipe, setup, plan)
+    simulator = Simulator(setup.bench, setup.share, recipe, *kept_by, group)
     federation = Federation(plan.algorithm.init(plan.template, recipe.seed), setup.dense)
     run = Run(recipe, setup, plan, simulator, federation, idle)
     # By a proxy: in a cycle the tensors of a finished run would wait for the garbage collector.
@@ -41,10 +42,13 @@ def begin(recipe: Recipe, setup: Setup, private: Path | None) -> Run:
     return run
 
 
-def _group(recipe: Recipe, setup: Setup) -> int:
+def _group(recipe: Recipe, setup: Setup, plan: Plan) -> int:
     """At most how many clients train at once."""
-    step = recipe.local.batch * text_length(recipe)
-    return group_size(setup.bench, setup.train, recipe.engine.group, step)
+    step = Step(recipe.local.batch, text_length(recipe), moments(recipe))
+    # Those whose rank may rise during the run count with the highest.
+    top = next(iter(plan.template.values())).rank
+    ranks = [top if plan.warmup else c.rank for c in plan.clients]
+    return group_size(setup.bench, setup.train, recipe.engine.group, step, ranks)
 
 
 def first(run: Run, label: str) -> dict[str, object]:

@@ -15,6 +15,7 @@ from polyrank.client.memory import profile
 from polyrank.client.model import Workbench, longest_text, template
 from polyrank.client.model import load as load_model
 from polyrank.client.placing import dense
+from polyrank.client.precision import narrow
 from polyrank.client.prefix import cached
 from polyrank.data import partition, source, tokens
 from polyrank.data.batches import Tokens
@@ -70,6 +71,7 @@ def prepare(recipe: Recipe) -> Setup:
     """Load the model and the data, and spread the data over the clients."""
     corpus = source.load(recipe.data, recipe.seed)
     bench = load_model(recipe.model, corpus.labels, recipe.lora, recipe.seed)
+    narrow(bench, getattr(torch, recipe.engine.dtype))
     _check_length(recipe, bench)
     parts, validation = _spread(recipe, corpus.train)
     train, test = (
@@ -127,7 +129,7 @@ def shared(recipe: Recipe) -> str:
     lora = recipe.lora.model_copy(
         update={"ranks": 1, "scale": None, "alpha": None, "rslora": False}
     )
-    return repr((recipe.model, recipe.cache, recipe.data, lora, recipe.seed))
+    return repr((recipe.model, recipe.cache, recipe.engine.dtype, recipe.data, lora, recipe.seed))
 
 
 def roster(recipe: Recipe, setup: Setup) -> tuple[list[Client], dict[str, str]]:
@@ -146,6 +148,11 @@ def roster(recipe: Recipe, setup: Setup) -> tuple[list[Client], dict[str, str]]:
     return [Client(id, found[id], examples=n) for id, n in able.items()], idle
 
 
+def moments(recipe: Recipe) -> int:
+    """Tensors that the clients' optimizer keeps per parameter."""
+    return 2 if recipe.local.optimizer == "adamw" else int(recipe.local.momentum > 0)
+
+
 def _ranks(recipe: Recipe, setup: Setup, able: Mapping[str, int]) -> dict[str, int]:
     """Every client's rank, by id."""
     spec, ids = recipe.lora.ranks, list(setup.parts)
@@ -155,9 +162,7 @@ def _ranks(recipe: Recipe, setup: Setup, able: Mapping[str, int]) -> dict[str, i
         found = by_budget(spec, list(able.values()), unit, most, codec(recipe.wire.up).bytes)
         return dict(zip(able, found, strict=True))
     if isinstance(spec, Memory):
-        local = recipe.local
-        moments = 2 if local.optimizer == "adamw" else int(local.momentum > 0)
-        needs = profile(setup.bench, local.batch, recipe.data.max_length, moments)
+        needs = profile(setup.bench, recipe.local.batch, recipe.data.max_length, moments(recipe))
         sizes = dict(zip(ids, memories(spec, len(ids), recipe.seed), strict=True))
         return {id: needs.largest(sizes[id], spec.most) for id in able}
     return dict(zip(ids, assign(spec, len(ids), recipe.seed), strict=True))

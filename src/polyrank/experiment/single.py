@@ -8,10 +8,11 @@ import time
 
 from polyrank import files
 from polyrank.client import model, placing
+from polyrank.client.precision import slow
 from polyrank.engine import store
 from polyrank.errors import StorageError
 from polyrank.experiment import running
-from polyrank.experiment.events import Began, Ended, Replied, RoundDone, Watch, ignore
+from polyrank.experiment.events import Began, Ended, Replied, RoundDone, Warned, Watch, ignore
 from polyrank.experiment.folder import Folder
 from polyrank.experiment.interrupt import uninterrupted
 from polyrank.experiment.run import Run
@@ -38,6 +39,8 @@ def go(
     run = running.begin(recipe, setup or prepare(recipe), folder.clients)
     _restore(run, folder)
     watch(Began(label, folder.path, run.federation.round, recipe.rounds))
+    if line := slow(run.setup.bench):
+        watch(Warned(line))
     if run.federation.round == 0:
         begun = time.monotonic()
         records.append(folder.records, running.first(run, label))
@@ -73,6 +76,7 @@ def _restore(run: Run, folder: Folder) -> None:
     run.federation = saved.federation
     run.simulator.private.names.update(saved.private)
     run.simulator.owed.names.update(saved.owed)
+    run.simulator.group = saved.group or run.simulator.group
     records.rewind(folder.records, run.federation.round)
 
 
@@ -92,7 +96,8 @@ def _commit(run: Run, folder: Folder, record: dict[str, object]) -> None:
     private, owed = dict(run.simulator.private.names), dict(run.simulator.owed.names)
     with uninterrupted():
         records.append(folder.records, record)
-        saved = Checkpoint(run.federation, digest(run.recipe), private, owed)
+        mine, group = digest(run.recipe), run.simulator.group
+        saved = Checkpoint(run.federation, mine, private, owed, group)
         checkpoint.save(folder.checkpoint, saved)
         store.keep_only(folder.clients, {*private.values(), *owed.values()})
 

@@ -1,4 +1,4 @@
-"""LoRA on one module, as PEFT computes it: W x + s · B A dropout(x) (Hu et al., arXiv 2106.09685).
+"""LoRA on one module: W x + s · B A dropout(x) (Hu et al., arXiv 2106.09685).
 
 A forward hook adds the update, so that every module of the base model keeps its name and type.
 """
@@ -42,11 +42,13 @@ class Pair(nn.Module):
         """A detached copy of what is placed."""
         return Factor(self.a.detach().clone(), self.b.detach().clone(), self.scale)
 
-    def forward(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
-        inner = functional.linear(x, self.a)
+    def forward(
+        self, x: Float[Tensor, "rows in"], out: Float[Tensor, "rows out"]
+    ) -> Float[Tensor, "rows out"]:
+        inner = functional.linear(x, self.a.to(x.dtype))
         if self.core is not None:
-            inner = functional.linear(inner, self.core)
-        return functional.linear(inner, self.b) * self.scale
+            inner = functional.linear(inner, self.core.to(x.dtype))
+        return torch.addmm(out, inner, self.b.to(x.dtype).mT, alpha=self.scale)
 
 
 class LoraLayer(nn.Module):
@@ -72,33 +74,42 @@ class LoraLayer(nn.Module):
     def empty(self) -> bool:
         return not any(pair.rank for pair in self.pairs)
 
-    def forward(self, x: Float[Tensor, "rows *places in"]) -> Float[Tensor, "rows *places out"]:
+    def forward(
+        self, x: Float[Tensor, "rows *places in"], out: Float[Tensor, "rows *places out"]
+    ) -> Float[Tensor, "rows *places out"]:
+        """The module's output with the clients' updates: computed in its dtype."""
         active: list[Any] = [self.pairs[i] for i in self.active]
-        x = functional.dropout(x.to(active[0].a.dtype), self.dropout, self.training)
+        x = functional.dropout(x.to(out.dtype), self.dropout, self.training)
         if len(active) == 1:
-            out: Tensor = active[0](x)
-            return out
-        parts, each = [], x.reshape(len(active), -1, x.shape[-1])
-        for alike in _runs(active):
-            parts.append(_together(alike, each[: len(alike)]))
-            each = each[len(alike) :]
-        return torch.cat(parts).view(*x.shape[:-1], -1)
+            alone: Tensor = active[0](x.flatten(0, -2), out.flatten(0, -2))
+            return alone.view(out.shape)
+        runs = list(_runs(active))
+        sizes = [len(run) for run in runs]
+        each = (torch.split(t.reshape(len(active), -1, t.shape[-1]), sizes) for t in (x, out))
+        parts = [_together(*run) for run in zip(runs, *each, strict=True)]
+        return torch.cat(parts).view(out.shape)
 
 
 def _runs(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
     """Neighbours of one rank: what can be multiplied at once without a slot of padding."""
-    for _, some in groupby(pairs, key=lambda pair: (pair.rank, pair.core is None)):
+    for _, some in groupby(pairs, key=lambda pair: (pair.rank, pair.scale, pair.core is None)):
         yield list(some)
 
 
 def _together(
-    pairs: Sequence[Pair], x: Float[Tensor, "clients rows in"]
+    pairs: Sequence[Pair],
+    x: Float[Tensor, "clients rows in"],
+    out: Float[Tensor, "clients rows out"],
 ) -> Float[Tensor, "clients rows out"]:
-    inner = x @ torch.stack([pair.a for pair in pairs]).mT
+    inner = x @ _stacked([pair.a for pair in pairs], x)
     if pairs[0].core is not None:
-        inner = inner @ torch.stack([pair.core for pair in pairs if pair.core is not None]).mT
-    scale = inner.new_tensor([pair.scale for pair in pairs])[:, None, None]
-    return (inner @ torch.stack([pair.b for pair in pairs]).mT) * scale
+        inner = inner @ _stacked([pair.core for pair in pairs if pair.core is not None], x)
+    return torch.baddbmm(out, inner, _stacked([pair.b for pair in pairs], x), alpha=pairs[0].scale)
+
+
+def _stacked(factors: Sequence[Tensor], like: Tensor) -> Tensor:
+    """One transposed matrix per client; gradients come back in the factors' own dtype."""
+    return torch.stack(list(factors)).to(like.dtype).mT
 
 
 def attach(module: nn.Module, dropout: float = 0.0) -> LoraLayer:
@@ -110,7 +121,7 @@ def attach(module: nn.Module, dropout: float = 0.0) -> LoraLayer:
 
 def _add(module: Any, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
     # A module-level function with the layer as a child: copies and moves of the model stay whole.
-    return out if module.lora.empty else (out + module.lora(args[0])).to(out.dtype)
+    return out if module.lora.empty else module.lora(args[0], out)
 
 
 def _copied(t: Tensor) -> Tensor:

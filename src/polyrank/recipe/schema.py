@@ -121,7 +121,11 @@ class Engine(Part):
 
     group: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """At most how many clients train at once on the base that they share: auto, 1 or more. The
-    results are the same but for rounding, and for what dropout draws."""
+    results are the same but for rounding, and for what dropout draws. auto takes as many as fill a
+    step with tokens and fit into the free memory; a run that is resumed keeps its number."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the frozen base is kept and computed in. Factors, head, loss and optimizer are float32
+    in either; in bfloat16 results differ by its rounding."""
 
 
 class Wire(Part):

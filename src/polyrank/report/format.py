@@ -51,7 +51,8 @@ class Holdings(TypedDict):
 class Trained(TypedDict):
     """A client's part in one round; `weight` is its aggregation weight, `seconds` wall time.
 
-    `metrics` is what it measured itself: loss and accuracy on its validation examples.
+    `metrics` is what it measured itself: loss and accuracy on its validation examples. `alone` says
+    why it was not trained with others at once, where that was tried and failed.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Trained(TypedDict):
     examples: int
     loss: float | None
     seconds: float
+    alone: NotRequired[str | None]
     weight: NotRequired[float | None]
     metrics: NotRequired[dict[str, float | None]]
     up: Bytes

@@ -30,12 +30,14 @@ class Checkpoint:
         recipe: fingerprint of the recipe that made it.
         private: by client, the name of its private state in the engine's store.
         owed: by client, the name of what its uploads have left out, there too.
+        group: at most how many clients train at once, which rounding depends on.
     """
 
     federation: Federation
     recipe: str
     private: Mapping[str, str]
     owed: Mapping[str, str] = field(default_factory=dict)
+    group: int | None = None
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:

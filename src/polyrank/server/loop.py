@@ -31,6 +31,7 @@ class Reply(NamedTuple):
     up: Size = NOTHING
     down: Size = NOTHING
     seconds: float = 0.0
+    alone: str | None = None  # why it was not trained with others, where that failed
     before: float | None = None  # accuracy of its trained model, where the engine measured it
 
 

@@ -1,0 +1,66 @@
+"""How much memory is free on this machine, or in the container that the process is in."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+_ROOT = Path("/")
+
+
+def free(device: torch.device, root: Path = _ROOT) -> int | None:
+    """Bytes that can still be had; None where nothing says so.
+
+    The least of what the system has available and what control groups (version 2 or 1) leave.
+
+    Args:
+        device: where the model is.
+        root: where `proc` and `sys` are.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min((*_system(root), *_groups(root)), default=None)
+
+
+def _system(root: Path) -> Iterator[int]:
+    for line in _read(root / "proc/meminfo").splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemAvailable":
+            yield int(rest.split()[0]) * 1024
+            return
+    names = ("SC_AVPHYS_PAGES", "SC_PAGE_SIZE")
+    if root == _ROOT and all(name in os.sysconf_names for name in names):
+        yield os.sysconf(names[0]) * os.sysconf(names[1])
+
+
+def _groups(root: Path) -> Iterator[int]:
+    """What is left under the limit of the process's group, and of each one above it."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, kinds, path = line.split(":", 2)
+        if not kinds:
+            top, files = root / "sys/fs/cgroup", ("memory.max", "memory.current")
+        elif "memory" in kinds.split(","):
+            top = root / "sys/fs/cgroup/memory"
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        own = top / path.lstrip("/")
+        for folder in (own, *own.parents[: len(own.parts) - len(top.parts)]):
+            limit, used = (_read(folder / name).strip() for name in files)
+            if limit.isdigit() and used.isdigit():
+                yield max(0, int(limit) - int(used) + _reclaimable(folder))
+
+
+def _reclaimable(group: Path) -> int:
+    """Bytes of the file cache that the system takes back when it needs them."""
+    rows = (line.split() for line in _read(group / "memory.stat").splitlines())
+    found = {name: int(value) for name, value in rows}
+    return found.get("total_inactive_file", found.get("inactive_file", 0))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
