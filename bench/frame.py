@@ -13,7 +13,8 @@ from bench import machine
 from bench.measure import Failed
 from bench.section import Limits, Row, Section
 
-SECTIONS = (
+# in the order of the page
+SECTIONS = ("aggregation", "simulation", "efficiency", "gpu", "wire", "scale")
     "aggregation",
     "simulation",
     "efficiency",
