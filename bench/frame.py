@@ -15,13 +15,6 @@ from bench.section import Limits, Row, Section
 
 # in the order of the page
 SECTIONS = ("aggregation", "simulation", "efficiency", "gpu", "wire", "scale")
-    "aggregation",
-    "simulation",
-    "efficiency",
-    "gpu",
-    "wire",
-    "scale",
-)  # in the page's order
 Size = Literal["full", "quick", "tiny"]
 Say = Callable[[str, Row | None], None]  # hears of a section's beginning, and of each row
 
