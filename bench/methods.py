@@ -22,9 +22,8 @@ from bench.peers import (
 )
 from bench.uploads import Case
 from polyrank import algorithms
-from polyrank.lora.algebra import stack
 from polyrank.lora.factor import Factor
-from polyrank.lora.spectral import recompress
+from polyrank.lora.spectral import best
 from polyrank.messages import Client
 from polyrank.messages import Upload as Message
 
@@ -47,7 +46,8 @@ class Method(NamedTuple):
 
 def recompressed(uploads: Sequence[Upload], weights: Sequence[float], rank: int) -> Upload:
     """Stacked, and cut to the rank at once."""
-    found = recompress(stack([Factor(a, b) for b, a in uploads], weights), rank)
+    parts = [Factor(a, b, w) for (b, a), w in zip(uploads, weights, strict=True)]
+    found = best(parts, rank)
     return found.scale * found.b, found.a
 
 
@@ -113,6 +113,6 @@ METHODS = {
     FLEXLORA: Method("dense sum, full SVD (FlexLoRA's code)", flexlora.aggregate, _full),
     QR_CORE: Method("QR-core (NVIDIA FLARE's example)", flare_hlora.aggregate, _core),
     SVD: Method("dense sum, torch.svd_lowrank", svd_lowrank.aggregate, _lowrank),
-    OURS: Method("**ours**: recompress", recompressed, _factored),
+    OURS: Method("**ours**: best approximation", recompressed, _factored),
     ONE_PASS: Method("**ours**: flexlora, upload by upload", one_pass, _factored),
 }

@@ -62,7 +62,7 @@ def check_best(f: Factor, best: Factor, rank: int, allowed: float = 1e-4) -> Non
 @pytest.mark.parametrize("way", ["core", "gram", "grown", "grown dense", "chosen"])
 def test_every_way_is_accurate(way: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     f, rank = update(spectrum(kind, 200), 300, 420), 8
-    costs = spectral.Costs.of(f)
+    costs = spectral.Costs.of(f.shape, f.rank)
     force = {
         "core": costs._replace(gram=costs.core + 1, limit=0),
         "gram": costs._replace(core=costs.gram + 1, limit=0),
@@ -70,7 +70,7 @@ def test_every_way_is_accurate(way: str, kind: str, monkeypatch: pytest.MonkeyPa
         "grown dense": costs._replace(column=0, start=0, core=1e99, gram=1e99, dense=True),
         "chosen": costs,
     }[way]
-    monkeypatch.setattr(spectral.Costs, "of", lambda f: force)
+    monkeypatch.setattr(spectral.Costs, "of", lambda shape, s: force)
     assert force.worth(rank) == way.startswith("grown") or way == "chosen"
     check_best(f, spectral.recompress(f, rank), rank)
 
@@ -103,16 +103,16 @@ def test_too_few_directions_are_no_answer() -> None:
 
 
 def test_the_cost_model_grows_a_space_where_that_is_far_less_work() -> None:
-    def factor(out: int, width: int, rank: int) -> Factor:
-        return Factor(torch.empty(rank, width), torch.empty(out, rank))
+    def factors(out: int, width: int, rank: int) -> list[Factor]:
+        return [Factor(torch.empty(rank, width), torch.empty(out, rank))]
 
-    assert spectral.leads(factor(4096, 4096, 2480), 64)
-    assert spectral.leads(factor(4096, 4096, 4096 + 64), 16)
-    assert not spectral.leads(factor(4096, 4096, 100), 64)  # the core is small
-    assert not spectral.leads(factor(384, 384, 2480), 64)  # the layer is small
-    assert not spectral.leads(factor(4096, 4096, 2480), 1000)
+    assert spectral.leads(factors(4096, 4096, 2480), 64)
+    assert spectral.leads(factors(4096, 4096, 4096 + 64), 16)
+    assert not spectral.leads(factors(4096, 4096, 100), 64)  # the core is small
+    assert not spectral.leads(factors(384, 384, 2480), 64)  # the layer is small
+    assert not spectral.leads(factors(4096, 4096, 2480), 1000)
     double = Factor(torch.empty(2480, 4096).double(), torch.empty(4096, 2480).double())
-    assert not spectral.leads(double, 64)  # the reference
+    assert not spectral.leads([double], 64)  # the reference
 
 
 def test_the_order_of_clients_changes_no_more_than_the_accuracy() -> None:
@@ -123,7 +123,7 @@ def test_the_order_of_clients_changes_no_more_than_the_accuracy() -> None:
         stack([clients[i] for i in some], [0.1] * len(clients)) for some in (range(90), order)
     )
     rank = 4
-    assert spectral.leads(one, rank)
+    assert spectral.leads([one], rank)
     errors = [(dense(one) - dense(spectral.recompress(f, rank))).norm() for f in (one, other)]
     assert abs(float(errors[0] / errors[1]) - 1) < 1e-4
 

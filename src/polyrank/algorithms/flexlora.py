@@ -9,15 +9,16 @@ Bai et al., Federated Fine-tuning of LLMs under Heterogeneous Tasks and Client R
 NeurIPS 2024, https://arxiv.org/abs/2402.11505
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora.algebra import resize
 from polyrank.lora.factor import Factor, Factors
 from polyrank.lora.parallel import each
-from polyrank.lora.spectral import recompress
+from polyrank.lora.spectral import best
 from polyrank.lora.start import share
-from polyrank.lora.sums import add_all, mean
+from polyrank.lora.sums import add_all, parts
 from polyrank.messages import Client, Download, Upload
 
 ABOUT = About(
@@ -44,8 +45,8 @@ def build() -> Algorithm:
 
     def update(state: State, partial: Partial) -> tuple[State, Info]:
         heard = [name for name, s in partial.items() if s.total > 0]
-        best = each(heard, lambda n: _best(mean(partial[n]), state.delta[n].rank))
-        return replace(state, delta={**state.delta, **best}), {}
+        moved = each(heard, lambda n: _best(parts(partial[n]), state.delta[n].rank))
+        return replace(state, delta={**state.delta, **moved}), {}
 
     def read(state: State) -> Factors:
         return state.delta
@@ -53,5 +54,5 @@ def build() -> Algorithm:
     return Algorithm(init, send, add, update, read)
 
 
-def _best(f: Factor, rank: int) -> Factor:
-    return resize(recompress(f, rank), rank)
+def _best(mean: Sequence[Factor], rank: int) -> Factor:
+    return resize(best(mean, rank), rank)

@@ -20,7 +20,7 @@ def headed(f: Factor, rank: int) -> Factor:
         f: the update; any rank.
         rank: R, of which truncations will be asked for.
     """
-    if not leads(f, rank):
+    if not leads([f], rank):
         return recompress(f)
     head = resize(recompress(f, rank), rank)
     rest = total([f, Factor(head.a, -head.b)])

@@ -4,6 +4,7 @@ A cost model chooses between an exact decomposition and one that is grown until 
 (lora/krylov.py); bench/ measures what it chooses against what it leaves.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,13 +12,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polyrank.lora import krylov
-from polyrank.lora.algebra import truncate, whole
+from polyrank.lora.algebra import stack, total, truncate, whole
 from polyrank.lora.factor import Factor
 
 USUAL = 5  # directions for each slot of the answer, in spectra that are neither steep nor flat
 
 
 def recompress(f: Factor, rank: int | None = None) -> Factor:
+    """`best` of one factor; the rank None keeps all min(rank, out, in), which is lossless."""
+    return best([f], rank)
+
+
+def best(parts: Sequence[Factor], rank: int | None = None) -> Factor:
     """Best approximation of rank at most `rank` (Eckart-Young), slots by falling singular value.
 
         B = Q_b R_b,  Aᵀ = Q_a R_a,  R_b R_aᵀ = U Σ Vᵀ   ⇒   A' = (Q_a V)ᵀ,  B' = Q_b U Σ
@@ -26,35 +32,44 @@ def recompress(f: Factor, rank: int | None = None) -> Factor:
     truncating the result is again the best approximation, and a start handed to a client has
     rows of A as long as fresh ones. Slots below the precision of the dtype are emptied.
 
-    In float32 a rank far below the layer's and the factor's is found without decomposing all of
-    f: the error ‖f.delta − best.delta‖ is then at most 1 + 1e-4 times the smallest possible.
+    In float32 a rank far below the layer's and the sum's is found without decomposing all of it:
+    the error ‖Δ − best.delta‖ is then at most 1 + 1e-4 times the smallest possible.
 
     Args:
-        f: the factor; any rank, also above min(out, in).
-        rank: slots to keep; None keeps all min(rank, out, in), which is lossless.
+        parts: terms of a sum; any ranks, together also above min(out, in). They are copied only
+            where the sum is decomposed whole.
+        rank: slots to keep; None keeps all.
     """
-    u, s, vt = _decomposed(f, rank)
-    floor = s[:1] * max(f.shape) * torch.finfo(s.dtype).eps
+    u, s, vt = _decomposed(parts, rank)
+    floor = s[:1] * max(parts[0].shape) * torch.finfo(s.dtype).eps
     s = torch.where(s > floor, s, 0.0)
-    best = Factor((s > 0)[:, None] * vt, u * s)
-    return best if rank is None else truncate(best, rank)
+    found = Factor((s > 0)[:, None] * vt, u * s)
+    return found if rank is None else truncate(found, rank)
 
 
-def leads(f: Factor, rank: int) -> bool:
-    """Whether the leading part alone is expected to cost less than decomposing all of f."""
-    return f.a.dtype != torch.float64 and Costs.of(f).worth(rank)
+def leads(parts: Sequence[Factor], rank: int) -> bool:
+    """Whether the leading part alone is expected to cost less than decomposing the whole sum."""
+    return parts[0].a.dtype != torch.float64 and _costs(parts).worth(rank)
 
 
-def _decomposed(f: Factor, rank: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """(U, Σ, Vᵀ) of f, or of its leading part, by what is expected to cost least."""
-    if f.a.dtype == torch.float64:
-        return _by_core(f)
-    costs = Costs.of(f)
+def _decomposed(parts: Sequence[Factor], rank: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """(U, Σ, Vᵀ) of the sum, or of its leading part, by what is expected to cost least."""
+    if parts[0].a.dtype == torch.float64:
+        return _by_core(_stacked(parts))
+    costs = _costs(parts)
     if rank is not None and costs.worth(rank):
-        found = krylov.leading(_operator(f, costs.dense), rank, costs.most)
+        found = krylov.leading(_operator(parts, costs.dense), rank, costs.most)
         if found is not None:
             return found
-    return _by_gram(f.delta) if costs.gram < costs.core else _by_core(f)
+    return _by_gram(total(parts).delta) if costs.gram < costs.core else _by_core(_stacked(parts))
+
+
+def _costs(parts: Sequence[Factor]) -> "Costs":
+    return Costs.of(parts[0].shape, sum(f.rank for f in parts))
+
+
+def _stacked(parts: Sequence[Factor]) -> Factor:
+    return parts[0] if len(parts) == 1 else stack(parts, [1.0] * len(parts))
 
 
 class Costs(NamedTuple):
@@ -76,10 +91,10 @@ class Costs(NamedTuple):
     limit: int
 
     @classmethod
-    def of(cls, f: Factor) -> "Costs":
-        """What the shape of an update says. The constants are measured (bench/)."""
-        (out, width), s = f.shape, f.rank
-        least, area = min(f.shape), out * width
+    def of(cls, shape: tuple[int, int], s: int) -> "Costs":
+        """What an update's shape and stacked rank say. The constants are measured (bench/)."""
+        out, width = shape
+        least, area = min(shape), out * width
         form = 0.0 if s == least else 2.0 * area * s  # a `whole` is dense already
         factored, dense = 4.0 * (out + width) * s, 4.0 * area
         usual = USUAL * krylov.WIDTH
@@ -110,13 +125,26 @@ class Costs(NamedTuple):
         return rank > 0 and USUAL * (rank + 8) < self.most
 
 
-def _operator(f: Factor, dense: bool) -> krylov.Operator:
-    """Δ by its products: through the factors, or densely."""
+def _operator(parts: Sequence[Factor], dense: bool) -> krylov.Operator:
+    """Δ by its products: through the factors as they lie, or densely."""
+    like, (out, width) = parts[0].a, parts[0].shape
     if dense:
-        delta = f.delta
-        return krylov.Operator(lambda x: delta @ x, lambda y: delta.mT @ y, f.a, f.shape)
-    a, b = f.a, f.scale * f.b
-    return krylov.Operator(lambda x: b @ (a @ x), lambda y: a.mT @ (b.mT @ y), a, f.shape)
+        delta = total(parts).delta
+        return krylov.Operator(lambda x: delta @ x, lambda y: delta.mT @ y, like, (out, width))
+
+    def across(x: Tensor) -> Tensor:
+        y = x.new_zeros(out, x.shape[1])
+        for f in parts:
+            y.addmm_(f.b, f.a @ x, alpha=f.scale)
+        return y
+
+    def back(y: Tensor) -> Tensor:
+        x = y.new_zeros(width, y.shape[1])
+        for f in parts:
+            x.addmm_(f.a.mT, f.b.mT @ y, alpha=f.scale)
+        return x
+
+    return krylov.Operator(across, back, like, (out, width))
 
 
 def _by_core(f: Factor) -> tuple[Tensor, Tensor, Tensor]:

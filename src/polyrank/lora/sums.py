@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from polyrank.errors import RankError
-from polyrank.lora.algebra import append, stack, total
+from polyrank.lora.algebra import append, total
 from polyrank.lora.factor import Factor, Factors
 
 
@@ -33,7 +33,7 @@ def nothing() -> Sum:
 
 def add(sum: Sum, f: Factor, weight: float) -> Sum:
     """One more term.  add(s, f, w).total == s.total + w; the update grows by w·f.delta."""
-    return sum + Sum((stack([f], [weight]),), weight)
+    return sum + Sum((Factor(f.a, f.b, weight * f.scale),), weight)
 
 
 def add_all(
@@ -44,9 +44,17 @@ def add_all(
     return {**sums, **new}
 
 
-def mean(sum: Sum) -> Factor:
-    """The sum over the total weight: stacked, or whole where the ranks are above the layer's."""
+def parts(sum: Sum) -> list[Factor]:
+    """The terms of the mean.
+
+    Raises:
+        RankError: there are none.
+    """
     if sum.total <= 0:
         raise RankError("the mean of no updates is undefined; keep the state as it was")
-    f = total(sum.parts)
-    return Factor(f.a, f.b, f.scale / sum.total)
+    return [Factor(f.a, f.b, f.scale / sum.total) for f in sum.parts]
+
+
+def mean(sum: Sum) -> Factor:
+    """The sum over the total weight: stacked, or whole where the ranks are above the layer's."""
+    return total(parts(sum))
