@@ -51,6 +51,7 @@ def test_many_uploads_take_the_memory_of_a_hundred(name: str) -> None:
         assert held(fed, state, 300)[0] <= held(fed, state, 100)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["replicate", "catchup"])
 def test_ten_thousand_uploads_take_the_memory_of_a_hundred(name: str) -> None:
     fed = federation(name)

@@ -42,6 +42,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_every_ratio_that_is_promised_is_there(tiny: dict[str, Any]) -> None:
     wanted = {f"aggregation_{name}_4096_k100" for name in AGGREGATION}
     wanted |= {f"simulation_vs_peft_{name}" for name in SIMULATION}
@@ -51,6 +52,7 @@ def test_every_ratio_that_is_promised_is_there(tiny: dict[str, Any]) -> None:
     assert {mark.ratio.removesuffix("_bf16") for mark in MARKS} <= known
 
 
+@pytest.mark.slow
 def test_it_says_what_it_was_measured_with_but_not_whose_machine(tiny: dict[str, Any]) -> None:
     assert tiny["machine"]["threads"] == 1
     assert tiny["machine"]["memory_gib"] > 0
@@ -61,6 +63,7 @@ def test_it_says_what_it_was_measured_with_but_not_whose_machine(tiny: dict[str,
     assert str(ROOT) not in json.dumps(tiny)
 
 
+@pytest.mark.slow
 def test_every_method_has_a_row_or_a_reason(tiny: dict[str, Any]) -> None:
     rows = [row for section in tiny["sections"] for row in section["rows"]]
     assert all("note" in row or "seconds" in row or "samples/s" in row for row in rows)
@@ -71,6 +74,7 @@ def test_every_method_has_a_row_or_a_reason(tiny: dict[str, Any]) -> None:
     assert flower.get("samples/s", 0) > 0 or "not installed" in flower["note"]
 
 
+@pytest.mark.slow
 def test_the_errors_of_a_run_are_those_of_the_best(tiny: dict[str, Any]) -> None:
     rows = {row["method"]: row for row in tiny["sections"][0]["rows"]}
     for name in ("dense sum, full SVD (FlexLoRA's code)", "**ours**: best approximation"):

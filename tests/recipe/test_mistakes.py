@@ -42,13 +42,14 @@ FILES = {
     "seed: 1\nlcoal: {}": ":2: lcoal: unknown key; did you mean 'local'?",
     "lr: 1e-3": f":1: lr: unknown key; {LR}",
     "local.lr: 1": f":1: local.lr: unknown key; {LR}",
-    "clinets: 4": ":1: clinets: unknown key; did you mean 'clients' under 'data'?",
+    "clinets: 4": ":1: clinets: unknown key; did you mean 'clients' under 'data' "
+    "or 'clients' under 'evaluation'?",
     "batch: 4": ":1: batch: unknown key; did you mean 'batch' under 'local' "
     "or 'batch' under 'evaluation'?",
     "zzz: 4": f":1: zzz: unknown key; valid: {TOP}",
     "1: 4": f":1: 1: unknown key; valid: {TOP}",
     "evaluation: {zzz: 4}": ":1: evaluation.zzz: unknown key; "
-    "valid: batch, every, probe, probe_examples, target",
+    "valid: batch, clients, every, probe, probe_examples, target",
     "<<: {seed: 1}": f":1: <<: unknown key; valid: {TOP}",
     '"a\\nb": 4': f":1: 'a\\nb': unknown key; valid: {TOP}",
     # numbers
@@ -83,7 +84,7 @@ FILES = {
     "lora: {targets: []}": ":1: lora.targets: [] is empty",
     "lora:\n  targets:\n  - query\n  - 4": ":4: lora.targets: 4 is not text; put it in quotes",
     "seed: 1\nevaluation:": ":2: evaluation: null is not a mapping of keys "
-    "(every, batch, target, probe, probe_examples)",
+    "(every, batch, target, probe, probe_examples, clients)",
     "output: x": ":1: output: 'x' is not a mapping of keys (dir)",
     "algorithm: 5": ":1: algorithm: 5 is not a name or a mapping of keys (name)",
     "seed: 1\nalgorithm:\n  tau: 2": ":2: algorithm.name: is missing",
