@@ -1,10 +1,10 @@
 """An algorithm is five pure functions over explicit state; the engine does the rest.
 
-    init(template, seed)       -> State            first state, from the layers' shapes
-    send(state, client)        -> Download         what this client, at its rank, starts from
+    init(template, seed)        -> State           first state, from the layers' shapes
+    send(state, client)         -> Download        what this client, at its rank, starts from
     add(state, partial, upload) -> Partial         one more upload; the first comes to {}
-    update(state, partial)     -> (State, Info)    the next state, from the round's uploads
-    read(state)                -> Factors          what to evaluate and export
+    update(state, partial)      -> (State, Info)   the next state, from the round's uploads
+    read(state)                 -> Factors         what to evaluate and export
 
 A partial aggregate is a mapping, nested or not, of things that can be added (lora/sums.py and
 slots.py, numbers, tuples). So uploads are taken as they come, in memory that does not grow with

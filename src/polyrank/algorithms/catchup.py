@@ -36,7 +36,7 @@ from pydantic import Field
 
 from polyrank.algorithm import About, Algorithm, Held, Info, Partial
 from polyrank.lora import coverage, sums
-from polyrank.lora.algebra import stack, total, truncate
+from polyrank.lora.algebra import scaled, stack, total, truncate
 from polyrank.lora.factor import Factor, Factors
 from polyrank.lora.folds import Folds, grown, lacking, unfolded
 from polyrank.lora.headed import headed, parts
@@ -169,7 +169,7 @@ def _next(shadow: Shadow, delta: Factors, rank: int, slots: int) -> Shadow:
 
     def piece(name: str) -> Factor:
         held = base.merged[name]
-        lacks = total([*parts(delta[name], rank), Factor(held.a, -held.b, held.scale)])
+        lacks = total([*parts(delta[name], rank), scaled(held, -1.0)])
         return recompress(lacks, slots)
 
     return Shadow(base, each(list(delta), piece))

@@ -47,12 +47,10 @@ def build() -> Algorithm:
         return Download(start=start, fold=fold)
 
     def add(state: State, partial: Partial, upload: Upload) -> Partial:
-        new = {}
-        for name, f in upload.factors.items():
-            chosen = _chosen(state, upload.client, name)
-            before = partial.get(name) or slots.empty(state.factors[name])
-            new[name] = slots.add(before, f, upload.counts(name), chosen)
-        return {**partial, **new}
+        return slots.add_all(
+            partial, state.factors, upload.factors, upload.counts,
+            lambda n: _chosen(state, upload.client, n),
+        )  # fmt: skip
 
     def update(state: State, partial: Partial) -> tuple[State, Info]:
         heard = {n: slots.by_holders(s, state.factors[n]) for n, s in partial.items()}

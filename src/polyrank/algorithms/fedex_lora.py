@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import slots, sums
-from polyrank.lora.algebra import total
+from polyrank.lora.algebra import scaled, total
 from polyrank.lora.equal import check_equal
 from polyrank.lora.factor import Factor, Factors
 from polyrank.lora.folds import Folds, grown, lacking, unfolded
@@ -73,4 +73,4 @@ def build() -> Algorithm:
 
 def _missed(exact: Factor, means: Factor) -> Factor:
     """E: the mean of the products less the product of the means."""
-    return total([exact, Factor(means.a, -means.b)])
+    return total([exact, scaled(means, -1.0)])

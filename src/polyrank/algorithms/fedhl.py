@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from polyrank.algorithm import About, Algorithm, Info, Partial
 from polyrank.lora import sums
-from polyrank.lora.algebra import stack, total, truncate
+from polyrank.lora.algebra import scaled, total, truncate
 from polyrank.lora.factor import Factor, Factors
 from polyrank.lora.headed import headed, parts
 from polyrank.lora.parallel import each
@@ -73,4 +73,4 @@ def _moved(delta: Factor, rank: int, ends: Sum, starts: Mapping[int, float]) -> 
     terms = [(f, 1.0) for f in parts(delta, rank)]
     terms += [(f, 1 / ends.total) for f in ends.parts]
     terms += [(truncate(delta, r), -mass / ends.total) for r, mass in starts.items()]
-    return headed(total([stack([f], [w]) for f, w in terms]), rank)
+    return headed(total([scaled(f, w) for f, w in terms]), rank)

@@ -42,13 +42,11 @@ def build() -> Algorithm:
         return Download(start={n: _sketch(state, client, n) for n in state.factors})
 
     def add(state: State, partial: Partial, upload: Upload) -> Partial:
-        new = {}
-        for name, f in upload.factors.items():
-            change = _change(_sketch(state, upload.client, name), f)
-            chosen = _chosen(state, upload.client, name)
-            before = partial.get(name) or slots.empty(state.factors[name])
-            new[name] = slots.add(before, change, upload.counts(name), chosen)
-        return {**partial, **new}
+        client = upload.client
+        changes = {n: _change(_sketch(state, client, n), f) for n, f in upload.factors.items()}
+        return slots.add_all(
+            partial, state.factors, changes, upload.counts, lambda n: _chosen(state, client, n)
+        )
 
     def update(state: State, partial: Partial) -> tuple[State, Info]:
         heard = {n: slots.diluted(s) for n, s in partial.items() if s.total}

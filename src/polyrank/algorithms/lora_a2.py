@@ -42,13 +42,7 @@ def build() -> Algorithm:
 
     def add(state: State, partial: Partial, upload: Upload) -> Partial:
         like = sides.like(state.factors, sides.turn(state.round)[0])
-        new = {
-            n: slots.add(
-                partial.get(n) or slots.empty(like[n]), f, upload.counts(n), upload.slots.get(n)
-            )
-            for n, f in upload.factors.items()
-        }
-        return {**partial, **new}
+        return slots.add_all(partial, like, upload.factors, upload.counts, upload.slots.get)
 
     def update(state: State, partial: Partial) -> tuple[State, Info]:
         if not any(s.total > 0 for s in partial.values()):

@@ -60,8 +60,14 @@ def put(f: Factor, slots: Sequence[int], new: Factor) -> Factor:
     return Factor(f.a.index_copy(0, index, new.a), fold(f).b.index_copy(1, index, fold(new).b))
 
 
-def stack(factors: Sequence[Factor], weights: Sequence[float]) -> Factor:
-    """Exact weighted sum; ranks add.  stack(fs, ws).delta == Σ w·f.delta."""
+def scaled(f: Factor, weight: float) -> Factor:
+    """A multiple of an update, without a copy.  scaled(f, w).delta == w·f.delta."""
+    return Factor(f.a, f.b, weight * f.scale)
+
+
+def stack(factors: Sequence[Factor], weights: Sequence[float] | None = None) -> Factor:
+    """Exact weighted sum (each once by default); ranks add.  stack(fs, ws).delta == Σ w·f.delta."""
+    weights = [1.0] * len(factors) if weights is None else weights
     a = torch.cat([f.a for f in factors], dim=0)
     b = torch.cat([w * f.scale * f.b for f, w in zip(factors, weights, strict=True)], dim=1)
     return Factor(a, b)
@@ -111,14 +117,14 @@ def total(parts: Sequence[Factor]) -> Factor:
     if len(parts) == 1:
         return parts[0]
     if sum(f.rank for f in parts) <= min(parts[0].shape):
-        return stack(parts, [1.0] * len(parts))
+        return stack(parts)
     dense = parts[0].delta.clone()
     loose = [f for f in parts[1:] if f.rank < min(f.shape)]
     for f in parts[1:]:
         if f.rank >= min(f.shape):
             dense += f.delta
     if loose:
-        stacked = stack(loose, [1.0] * len(loose))
+        stacked = stack(loose)
         dense.addmm_(stacked.b, stacked.a)
     return whole(dense)
 

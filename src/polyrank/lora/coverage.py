@@ -42,10 +42,10 @@ def mean(terms: Sequence[Covered], trust: float) -> Factor:
         trust: ω, above 0.
     """
     if trust == 1.0 or len(terms) == 1:
-        return stack([t.change for t in terms], [1.0] * len(terms))
+        return stack([t.change for t in terms])
     bases = [torch.linalg.qr(t.rows.mT).Q.mT for t in terms]
     weighed = [_weighed(t.change, q, trust) for t, q in zip(terms, bases, strict=True)]
-    whole = stack(weighed, [1.0] * len(weighed))
+    whole = stack(weighed)
     held = torch.cat([t.mass**0.5 * q for t, q in zip(terms, bases, strict=True)])
     _, roots, q = torch.linalg.svd(held, full_matrices=False)  # Σ P Π = qᵀ diag(roots²) q
     inside = 1 / (trust + (1 - trust) * roots.square())

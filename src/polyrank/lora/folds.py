@@ -6,7 +6,6 @@ A client that has seen version v is sent F_{v+1} … F_now stacked, or all folds
 W0, where that is smaller.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polyrank.lora.algebra import stack, total
@@ -40,7 +39,7 @@ def lacking(folds: Folds, seen: int) -> tuple[int, Factors]:
         return 0, folds.merged
     missed = folds.recent[len(folds.recent) - away :]
     layers = [name for name in folds.merged if any(name in m for m in missed)]
-    return seen, {n: _stacked([m[n] for m in missed if n in m]) for n in layers}
+    return seen, {n: stack([m[n] for m in missed if n in m]) for n in layers}
 
 
 def _recent(folds: tuple[Factors, ...]) -> tuple[Factors, ...]:
@@ -50,7 +49,3 @@ def _recent(folds: tuple[Factors, ...]) -> tuple[Factors, ...]:
         if any(sum(f[n].rank for f in folds[-k - 1 :] if n in f) > full[n] for n in full):
             return folds[-k:]
     return folds
-
-
-def _stacked(factors: Sequence[Factor]) -> Factor:
-    return stack(factors, [1.0] * len(factors))

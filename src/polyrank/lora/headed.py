@@ -6,7 +6,7 @@ Where decomposing all of ΔW costs more than its leading part, only that is in S
 is kept as it is, factored or dense (algebra.total).
 """
 
-from polyrank.lora.algebra import resize, stack, total
+from polyrank.lora.algebra import resize, scaled, stack, total
 from polyrank.lora.factor import Factor
 from polyrank.lora.spectral import leads, recompress
 
@@ -23,8 +23,8 @@ def headed(f: Factor, rank: int) -> Factor:
     if not leads([f], rank):
         return recompress(f)
     head = resize(recompress(f, rank), rank)
-    rest = total([f, Factor(head.a, -head.b)])
-    return stack([head, rest], [1.0, 1.0])
+    rest = total([f, scaled(head, -1.0)])
+    return stack([head, rest])
 
 
 def parts(f: Factor, rank: int) -> tuple[Factor, Factor]:

@@ -48,7 +48,11 @@ def add(slots: Slots, f: Factor, weight: float, at: Sequence[int] | None = None)
 
 
 def add_all(
-    sums: Mapping[str, Slots], like: Factors, factors: Factors, weight: Callable[[str], float]
+    sums: Mapping[str, Slots],
+    like: Factors,
+    factors: Factors,
+    weight: Callable[[str], float],
+    at: Callable[[str], Sequence[int] | None] = lambda layer: None,
 ) -> dict[str, Slots]:
     """`add` for every layer that the client adapts, with its weight for that layer.
 
@@ -57,8 +61,9 @@ def add_all(
         like: the server's factors.
         factors: the client's.
         weight: by layer.
+        at: by layer, the slots that these are; None is the leading ones.
     """
-    new = {n: add(sums.get(n) or empty(like[n]), f, weight(n)) for n, f in factors.items()}
+    new = {n: add(sums.get(n) or empty(like[n]), f, weight(n), at(n)) for n, f in factors.items()}
     return {**sums, **new}
 
 

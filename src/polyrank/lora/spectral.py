@@ -1,7 +1,7 @@
 """Best approximations and spectra of updates, none by a dense matrix where that costs more.
 
 A cost model chooses between an exact decomposition and one that is grown until it is accurate
-(lora/krylov.py); bench/ measures what it chooses against what it leaves.
+(lora/krylov.py). Its constants are from single measurements of each step (LOG.md).
 """
 
 from collections.abc import Sequence
@@ -55,21 +55,17 @@ def leads(parts: Sequence[Factor], rank: int) -> bool:
 def _decomposed(parts: Sequence[Factor], rank: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """(U, Σ, Vᵀ) of the sum, or of its leading part, by what is expected to cost least."""
     if parts[0].a.dtype == torch.float64:
-        return _by_core(_stacked(parts))
+        return _by_core(stack(parts))
     costs = _costs(parts)
     if rank is not None and costs.worth(rank):
         found = krylov.leading(_operator(parts, costs.dense), rank, costs.most)
         if found is not None:
             return found
-    return _by_gram(total(parts).delta) if costs.gram < costs.core else _by_core(_stacked(parts))
+    return _by_gram(total(parts).delta) if costs.gram < costs.core else _by_core(stack(parts))
 
 
 def _costs(parts: Sequence[Factor]) -> "Costs":
     return Costs.of(parts[0].shape, sum(f.rank for f in parts))
-
-
-def _stacked(parts: Sequence[Factor]) -> Factor:
-    return parts[0] if len(parts) == 1 else stack(parts, [1.0] * len(parts))
 
 
 class Costs(NamedTuple):
@@ -92,7 +88,7 @@ class Costs(NamedTuple):
 
     @classmethod
     def of(cls, shape: tuple[int, int], s: int) -> "Costs":
-        """What an update's shape and stacked rank say. The constants are measured (bench/)."""
+        """What an update's shape and stacked rank say. The constants are of LOG.md."""
         out, width = shape
         least, area = min(shape), out * width
         form = 0.0 if s == least else 2.0 * area * s  # a `whole` is dense already

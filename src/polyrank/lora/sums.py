@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from polyrank.errors import RankError
-from polyrank.lora.algebra import append, total
+from polyrank.lora.algebra import append, scaled, total
 from polyrank.lora.factor import Factor, Factors
 
 
@@ -33,7 +33,7 @@ def nothing() -> Sum:
 
 def add(sum: Sum, f: Factor, weight: float) -> Sum:
     """One more term.  add(s, f, w).total == s.total + w; the update grows by w·f.delta."""
-    return sum + Sum((Factor(f.a, f.b, weight * f.scale),), weight)
+    return sum + Sum((scaled(f, weight),), weight)
 
 
 def add_all(
@@ -52,7 +52,7 @@ def parts(sum: Sum) -> list[Factor]:
     """
     if sum.total <= 0:
         raise RankError("the mean of no updates is undefined; keep the state as it was")
-    return [Factor(f.a, f.b, f.scale / sum.total) for f in sum.parts]
+    return [scaled(f, 1.0 / sum.total) for f in sum.parts]
 
 
 def mean(sum: Sum) -> Factor:
