@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from polyrank.client import activations, prefix
-from polyrank.client.cut import cut
+from polyrank.client.cut import all_blocks, cut
+from polyrank.client.first_token import shorten
 from polyrank.client.model import Workbench, fold, load, template
 from polyrank.client.placing import Model, dense, place, place_all, trainable
 from polyrank.client.prefix import Cached, cached
@@ -327,3 +328,47 @@ def test_a_trained_llama_is_cut(llama_folder):
     place(bench, some_factors(bench))
     (batch,) = in_order(tokens, 30)
     torch.testing.assert_close(forward(batch), whole(bench, batch), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "targets"),
+    [
+        (bert, ("0.attention.self.query", "2.attention.self.value", "2.output.dense")),
+        (roberta, ("1.attention.self.query", "2.intermediate.dense")),
+        (distilbert, ("0.attention.q_lin", "2.attention.out_lin", "2.ffn.lin1")),
+    ],
+)
+def test_the_last_feed_forward_for_one_token_gives_the_same_logits_and_gradients(make, targets):
+    bench, tokens = bench_of(make, *targets), tokens_of()
+    place(bench, some_factors(bench))
+    trainable(bench)
+    some = list(batches(tokens, range(3, 30), 8, derive(0, "batches")))
+    expected = [whole(bench, batch) for batch in some]
+    wanted = [gradients(bench, logits, b) for logits, b in zip(expected, some, strict=True)]
+    assert shorten(bench, tokens)
+    last, seen = all_blocks(bench.net)[1][-1], []
+    last.register_forward_hook(lambda module, args, out: seen.append(out))
+    place(bench, some_factors(bench))
+    trainable(bench)
+    for batch, logits, theirs in zip(some, expected, wanted, strict=True):
+        found = whole(bench, batch)
+        out = seen.pop()
+        assert (out[0] if isinstance(out, tuple) else out).shape[1] == 1
+        torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-5)
+        for one, other in zip(gradients(bench, found, batch), theirs, strict=True):
+            assert other.any()
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "target"),
+    [(gpt2, "c_attn"), (lambda: MeanOfTokens(BertConfig(**BERT)), "attention.self.query")],
+)
+def test_a_model_that_reads_other_tokens_is_left_as_it_is(make, target):
+    bench, tokens = bench_of(make, target), tokens_of()
+    place(bench, some_factors(bench))
+    (batch,) = in_order(tokens, 8, torch.arange(8))
+    expected = whole(bench, batch)
+    assert not shorten(bench, tokens)
+    place(bench, some_factors(bench))
+    assert torch.equal(whole(bench, batch), expected)

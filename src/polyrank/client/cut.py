@@ -53,7 +53,7 @@ def cut(bench: Workbench, kind: Kind) -> Cut:
     Raises:
         RecipeError: the model has no such place, or something below it is trained.
     """
-    name, blocks = _blocks(bench.net)
+    name, blocks = all_blocks(bench.net)
     if kind == "first-token":
         below, slot, upper = _at_first_token(blocks)
     else:
@@ -69,11 +69,25 @@ def other(kind: Kind) -> str:
     return "use block or off" if kind == "first-token" else "use off"
 
 
-def _blocks(net: Any) -> tuple[str, nn.ModuleList]:
+def all_blocks(net: Any) -> tuple[str, nn.ModuleList]:
+    """The model's blocks, and the name of their list.
+
+    Raises:
+        RecipeError: there is no such list.
+    """
     for name, module in net.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == net.config.num_hidden_layers:
             return name, module
     raise RecipeError("cache", f"found no list of blocks in {type(net).__name__}; use off")
+
+
+def attention_end(block: nn.Module) -> str | None:
+    """The child of a block whose output leaves the attention; None where that is not known.
+
+    BERT's attention ends with the residual sum and its norm; DistilBERT's norm comes after it.
+    """
+    names = [name for name in ("sa_layer_norm", "attention") if hasattr(block, name)]
+    return names[0] if hasattr(block, "attention") else None
 
 
 def _first_adapted(blocks: str, count: int, layers: Collection[str]) -> int:
@@ -91,14 +105,13 @@ def _at_block(blocks: nn.ModuleList, first: int) -> tuple[nn.Module, Slot, list[
 
 def _at_first_token(blocks: nn.ModuleList) -> tuple[nn.Module, Slot, list[nn.Module]]:
     last = _copied(blocks[-1])
-    if not hasattr(last, "attention"):
+    name = attention_end(last)
+    if name is None:
         raise RecipeError(
             "cache",
             f"first-token knows the blocks of BERT and DistilBERT, not {type(last).__name__}; "
             + other("first-token"),
         )
-    # BERT's attention ends with the residual sum and its norm; DistilBERT's norm comes after it.
-    name = "sa_layer_norm" if hasattr(last, "sa_layer_norm") else "attention"
     slot = Slot(pair=name == "attention")
     last.attention = Slot(pair=True)
     setattr(last, name, slot)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from polyrank.client.pretrained import open_model
 from polyrank.data.batches import Batch, Tokens
 from polyrank.errors import RankError, RecipeError, nearest
+from polyrank.lora.dropout import quicken
 from polyrank.lora.factor import Factor
 from polyrank.lora.head import HeadLayer
 from polyrank.lora.head import attach as attach_head
@@ -67,6 +68,7 @@ def load(name: str, classes: Sequence[str], lora: Lora, seed: int) -> Workbench:
     """
     net, tokenizer, new, base = open_model(name, classes, seed)
     net.requires_grad_(False)
+    quicken(net)
     head = tuple(n for n, _ in net.named_parameters() if n in new or _of_head(n))
     if lora.train_head and not head:
         raise RecipeError(

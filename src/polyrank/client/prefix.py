@@ -14,15 +14,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from polyrank.client import activations
+from polyrank.client.comparing import difference
 from polyrank.client.cut import Cut, Kind, cut, other
-from polyrank.client.model import Workbench, template, tolerance
-from polyrank.client.placing import place
+from polyrank.client.model import Workbench, tolerance
 from polyrank.data.batches import Batch, Tokens, in_order
 from polyrank.errors import RecipeError
-from polyrank.lora.factor import Factor
-from polyrank.seeds import derive
 
-_CHECKED, _BATCH = 16, 64  # examples that are compared; examples that are computed at a time
+_BATCH = 64  # examples that are computed at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,12 @@ def cached(bench: Workbench, kind: Kind, tokens: Tokens, store: Path | None = No
         if path:
             activations.save(path, states)
     found = Cached(bench.net, parts, tokens, states)
-    _compare(bench, found)
+    if not (far := difference(bench, tokens, found)) < tolerance(bench):
+        raise RecipeError(
+            "cache",
+            f"{kind} does not give this model's logits (difference {far:.1g} of the "
+            f"largest); {other(kind)}",
+        )
     return found
 
 
@@ -109,28 +112,3 @@ def _rows(tokens: Tokens, batch: Batch) -> Int64[Tensor, "batch length"]:
     """Where the batch's tokens stand in `Tokens.ids`; padding, which is masked, gets row 0."""
     ahead = torch.arange(batch.input_ids.shape[1])
     return (tokens.starts[batch.indices][:, None] + ahead) * batch.attention_mask
-
-
-@torch.no_grad()
-def _compare(bench: Workbench, found: Cached) -> None:
-    """Refuse other logits than the whole model's, with some factors in every place for them."""
-    kind, tokens = found.parts.kind, found.tokens
-    sizes = tokens.lengths(torch.arange(len(tokens))).argsort(stable=True)
-    some = sizes[torch.linspace(0, len(tokens) - 1, min(_CHECKED, len(tokens))).long()]
-    (batch,) = in_order(tokens, len(some), some)
-    place(bench, {name: _random(f, name) for name, f in template(bench, 1).items()})
-    whole = bench.net(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-    difference = float((found(batch) - whole).abs().max() / whole.abs().max())
-    place(bench, {})
-    if not difference < tolerance(bench):
-        raise RecipeError(
-            "cache",
-            f"{kind} does not give this model's logits (difference {difference:.1g} of the "
-            f"largest); {other(kind)}",
-        )
-
-
-def _random(like: Factor, name: str) -> Factor:
-    draw = derive(0, "prefix", name)
-    a, b = (torch.randn(t.shape, generator=draw) / t.numel() ** 0.5 for t in (like.a, like.b))
-    return Factor(a, b)

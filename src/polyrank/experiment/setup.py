@@ -10,6 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from polyrank.client import activations
+from polyrank.client.first_token import shorten
 from polyrank.client.job import Share
 from polyrank.client.memory import profile
 from polyrank.client.model import Workbench, longest_text, template
@@ -81,6 +82,8 @@ def prepare(recipe: Recipe) -> Setup:
     if recipe.cache != "off":
         for each in (train, test):
             bench.cached[id(each)] = cached(bench, recipe.cache, each, activations.folder())
+    if recipe.cache != "first-token":
+        shorten(bench, train)
     labels, told = corpus.labels, corpus.source
     return Setup(bench, labels, told, train, test, parts, validation, dense(bench))
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
+from polyrank.lora.dropout import dropped
 from polyrank.lora.factor import Factor
 
 
@@ -79,7 +80,7 @@ class LoraLayer(nn.Module):
     ) -> Float[Tensor, "rows *places out"]:
         """The module's output with the clients' updates: computed in its dtype."""
         active: list[Any] = [self.pairs[i] for i in self.active]
-        x = functional.dropout(x.to(out.dtype), self.dropout, self.training)
+        x = dropped(x.to(out.dtype), self.dropout, self.training)
         if len(active) == 1:
             alone: Tensor = active[0](x.flatten(0, -2), out.flatten(0, -2))
             return alone.view(out.shape)
