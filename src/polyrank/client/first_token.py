@@ -48,6 +48,6 @@ def shorten(bench: Workbench, tokens: Tokens) -> bool:
     return same
 
 
-def _first(module: Any, args: tuple[Tensor, ...], out: Any) -> Any:
+def _first(module: Any, args: Any, out: Any) -> Any:
     # A module-level function, so that copies of the model keep it.
     return (out[0][:, :1], *out[1:]) if isinstance(out, tuple) else out[:, :1]
