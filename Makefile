@@ -10,15 +10,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: install
 	$(BIN)/polyrank compare demo $(DEMO) --algorithms zero-pad,replicate,fedhl --overwrite
 
+# A file of tests at a time on each core, with one thread.
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Beside its peers, under an hour; writes bench/results/latest.json and docs/performance.md.
 bench: .venv/.bench
 	$(BIN)/python -m bench run
 
 bench-quick: .venv/.bench
-	$(BIN)/python -m bench run --size quick
+	$(BIN)/python -m bench run --size quick --only aggregation,simulation
 
 # BASE=rev: that revision's results; with MEASURE=1 it is measured here and now.
 bench-compare: .venv/.bench
