@@ -345,7 +345,7 @@ def test_the_last_feed_forward_for_one_token_gives_the_same_logits_and_gradients
     some = list(batches(tokens, range(3, 30), 8, derive(0, "batches")))
     expected = [whole(bench, batch) for batch in some]
     wanted = [gradients(bench, logits, b) for logits, b in zip(expected, some, strict=True)]
-    assert shorten(bench, tokens)
+    assert shorten(bench)
     last, seen = all_blocks(bench.net)[1][-1], []
     last.register_forward_hook(lambda module, args, out: seen.append(out))
     place(bench, some_factors(bench))
@@ -369,6 +369,6 @@ def test_a_model_that_reads_other_tokens_is_left_as_it_is(make, target):
     place(bench, some_factors(bench))
     (batch,) = in_order(tokens, 8, torch.arange(8))
     expected = whole(bench, batch)
-    assert not shorten(bench, tokens)
+    assert not shorten(bench)
     place(bench, some_factors(bench))
     assert torch.equal(whole(bench, batch), expected)

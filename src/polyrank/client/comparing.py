@@ -36,6 +36,16 @@ def difference(bench: Workbench, tokens: Tokens, other: Callable[[Batch], Tensor
     return float((found - whole).abs().max() / whole.abs().max())
 
 
+def texts(bench: Workbench) -> Tokens:
+    """Any texts of two to nine tokens, the same for every copy of the model."""
+    words, pad = bench.net.config.vocab_size, int(bench.net.config.pad_token_id or 0)
+    lengths = torch.arange(_TEXTS) % 8 + 2
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    drawn = torch.randint(1, words, (int(starts[-1]),), generator=derive(0, "texts"))
+    ids = (pad + drawn) % words  # none of them the padding
+    return Tokens(ids, torch.zeros(_TEXTS, dtype=torch.int64), starts, pad)
+
+
 def _random(like: Factor, name: str) -> Factor:
     draw = derive(0, "prefix", name)
     a, b = (torch.randn(t.shape, generator=draw) / t.numel() ** 0.5 for t in (like.a, like.b))

@@ -8,19 +8,18 @@ from typing import Any
 
 from torch import Tensor
 
-from polyrank.client.comparing import difference
+from polyrank.client.comparing import difference, texts
 from polyrank.client.cut import all_blocks, attention_end
 from polyrank.client.model import Workbench, tolerance
-from polyrank.data.batches import Batch, Tokens
+from polyrank.data.batches import Batch
 from polyrank.errors import RecipeError
 
 
-def shorten(bench: Workbench, tokens: Tokens) -> bool:
+def shorten(bench: Workbench) -> bool:
     """Compute the last feed-forward part for the first token alone, if the logits stay the same.
 
     Args:
         bench: the model; its places for factors are empty afterwards, and its mode is evaluation.
-        tokens: examples to compare logits on.
 
     Returns:
         Whether it was done; a model that looks at other tokens too stays as it is.
@@ -40,7 +39,7 @@ def shorten(bench: Workbench, tokens: Tokens) -> bool:
         return logits
 
     try:
-        same = difference(bench, tokens, short) < tolerance(bench)
+        same = difference(bench, texts(bench), short) < tolerance(bench)
     except (RuntimeError, IndexError):  # a model that needs the other tokens' places
         same = False
     for handle in handles if not same else ():
