@@ -10,9 +10,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: install
 	$(BIN)/polyrank compare demo $(DEMO) --algorithms zero-pad,replicate,fedhl --overwrite
 
-# A file of tests at a time on each core, with one thread.
+# On each core at once, with one thread.
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # Beside its peers, under an hour; writes bench/results/latest.json and docs/performance.md.
 bench: .venv/.bench

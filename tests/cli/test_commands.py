@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from polyrank.algorithms import about, names, summary
-from polyrank.cli import main
+from polyrank.cli import base, main
 from polyrank.version import __version__
 
 
@@ -22,7 +22,7 @@ def polyrank(
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["polyrank", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(base.out, "width", 200)
         with pytest.raises(SystemExit) as raised:
             main()
         out, err = capsys.readouterr()

@@ -18,7 +18,8 @@ def bits(folder: Path) -> list[bytes]:
     return [(folder / "adapter" / name).read_bytes() for name in FILES]
 
 
-@pytest.mark.parametrize("name", [pytest.param("flora", marks=pytest.mark.slow), "fedhl"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["flora", "fedhl"])
 def test_kill_9_at_any_moment_and_resume_gives_the_same_bytes(
     name: str, recipe: Path, tmp_path: Path
 ) -> None:

@@ -422,6 +422,7 @@ def test_resuming_nothing_says_so(tmp_path: Path) -> None:
         polyrank.resume(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_where_it_stopped(recipe: Path) -> None:
     chosen = "replicate,fedit:lora.ranks=4,fedhl:aggregation.weights=coherent"
     whole = polyrank.compare(recipe, chosen, seeds=2, overrides=["name=whole"])
