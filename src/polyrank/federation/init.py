@@ -89,11 +89,16 @@ def _superlink(plan: Plan) -> dict[str, bytes]:
         "superlink/register.sh": _script("register.sh"),
         "superlink/run.sh": _script("run.sh"),
         "superlink/superlink.service": _filled("superlink.service"),
-        "superlink/app/pyproject.toml": _filled("pyproject.toml", **sizes),
+        "superlink/app/pyproject.toml": _filled("app.toml", **sizes),
         f"{_APP}__init__.py": b'"""Polyrank as a Flower app."""\n',
-        f"{_APP}server.py": b"from polyrank.flower.server_app import app as app\n",
-        f"{_APP}client.py": b"from polyrank.flower.client_app import app as app\n",
+        f"{_APP}server.py": _part("server"),
+        f"{_APP}client.py": _part("client"),
     }
+
+
+def _part(side: str) -> bytes:
+    """A module of the app: Flower looks for the assignment without importing anything."""
+    return f"from polyrank.flower import {side}_app\n\napp = {side}_app.app\n".encode()
 
 
 def _site(plan: Plan, site: str) -> dict[str, bytes]:

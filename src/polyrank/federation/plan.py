@@ -10,6 +10,7 @@ from polyrank.recipe import Recipe
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
 LOOPBACK = ("localhost", "127.0.0.1")
+_RANKS = (2, 8, 32, 4, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,21 @@ class Plan:
 def site_names(count: int) -> list[str]:
     """`site-1`, `site-2`…"""
     return [f"site-{number}" for number in range(1, count + 1)]
+
+
+def brief(recipe: str, sites: int) -> list[str]:
+    """What makes the bundled demo short, with a client and a rank for each site; as `key=value`."""
+    if recipe != "demo":
+        return []
+    ranks = [_RANKS[i % len(_RANKS)] for i in range(sites)]
+    size = [f"data.clients={sites}", f"data.train_examples={160 * sites}"]
+    return [
+        *size,
+        "data.test_examples=300",
+        f"lora.ranks={ranks}",
+        "rounds=3",
+        "evaluation.every=1",
+    ]
 
 
 def first_clients(recipe: Recipe, sites: Sequence[str]) -> dict[str, str]:

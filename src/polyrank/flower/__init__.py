@@ -1,0 +1,1 @@
+"""Across machines: the same recipe on Flower. Only this room knows of Flower."""
