@@ -26,7 +26,7 @@ def plan(demo: Recipe) -> Plan:
     """Three sites of the demo on free ports of the loopback."""
     names, (port, *ports) = site_names(3), free_ports(4)
     clients, own = first_clients(demo, names), dict(zip(names, ports, strict=True))
-    return Plan(demo, clients, ("127.0.0.1",), "127.0.0.1", port, own)
+    return Plan(demo, clients, ("127.0.0.1",), port, port, own)
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def test_tls_clients_verify_it_for_its_hosts_and_authority_alone(written: Path) 
 
 def test_scripts_are_programs_that_bash_reads_and_that_tell_nobody(written: Path) -> None:
     scripts = list(written.rglob("*.sh"))
-    assert len(scripts) == 7
+    assert len(scripts) == 8
     for script in scripts:
         assert script.stat().st_mode & 0o100
         subprocess.run(["bash", "-n", script], check=True)
@@ -144,13 +144,14 @@ def test_a_script_without_flower_says_what_to_do(written: Path) -> None:
 
 def test_units_start_the_scripts_and_parse(written: Path) -> None:
     units = list(written.rglob("*.service"))
-    assert len(units) == 4
+    assert len(units) == 5
     for unit in units:
         parsed = configparser.ConfigParser(strict=False)
         parsed.optionxform = str  # type: ignore[assignment]
         parsed.read(unit)
-        place = "superlink" if unit.name == "superlink.service" else unit.parent.name
-        assert parsed["Service"]["ExecStart"] == f"/srv/polyrank/{place}/start.sh"
+        place = unit.parent.name
+        script = "gate.sh" if unit.name == "gate.service" else "start.sh"
+        assert parsed["Service"]["ExecStart"] == f"/srv/polyrank/{place}/{script}"
         assert parsed["Service"]["ReadWritePaths"] == f"/srv/polyrank/{place}"
         assert parsed["Service"]["Restart"] == "always"
 
@@ -159,8 +160,7 @@ def test_systemd_accepts_the_units(written: Path, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd")
     for unit in written.rglob("*.service"):
-        place = "superlink" if unit.name == "superlink.service" else f"sites/{unit.parent.name}"
-        text = unit.read_text().replace(f"/srv/polyrank/{Path(place).name}", str(written / place))
+        text = unit.read_text().replace(f"/srv/polyrank/{unit.parent.name}", str(unit.parent))
         here = tmp_path / unit.name
         here.write_text(text.replace("User=polyrank", "User=root"))
         done = subprocess.run(

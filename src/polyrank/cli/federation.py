@@ -40,7 +40,7 @@ def init(
         typer.Option(help="A name or address of the server; sites call the first one."),
     ] = None,
     recipe: Recipe = "demo",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The server's port.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65534, help="The server's port.")] = 8000,
 ) -> None:
     """Write keys, scripts and units for a server and sites."""
     from polyrank.federation import init, up
@@ -52,7 +52,7 @@ def init(
     ports = {name: 9095 + i for i, name in enumerate(names)}  # apart, if on one machine
     with located(loaded):
         clients = first_clients(loaded.recipe, names)
-        init.write(folder, Plan(loaded.recipe, clients, hosts, "0.0.0.0", port, ports))
+        init.write(folder, Plan(loaded.recipe, clients, hosts, port, port + 1, ports))
     say(f"written: {folder}; go on with {folder / 'README.md'}")
 
 
@@ -75,9 +75,8 @@ def up(
     names, (port, *ports) = site_names(local), up.free_ports(local + 1)
     with located(loaded), terminable(), Screen(out) as screen:
         clients = first_clients(asked, names)
-        plan = Plan(
-            asked, clients, LOOPBACK[1:], LOOPBACK[1], port, dict(zip(names, ports, strict=True))
-        )
+        own = dict(zip(names, ports, strict=True))
+        plan = Plan(asked, clients, LOOPBACK[1:], port, port, own)
         done = up.local(folder, plan, screen.say, screen.watch)
     _show(done.path)
     say(f"report:  {done.report}")

@@ -81,14 +81,17 @@ def _contents(plan: Plan) -> dict[str, bytes]:
 
 
 def _superlink(plan: Plan) -> dict[str, bytes]:
-    given = {"bind": plan.bind, "port": plan.port}
+    inner = {"inner": plan.inner}
     sizes = {"sites": len(plan.clients), "deadline": plan.deadline}
     return {
-        "superlink/start.sh": _script("superlink.sh", **given),
-        "superlink/flwr.sh": _script("flwr.sh", port=plan.port),
+        "superlink/start.sh": _script("superlink.sh", **inner),
+        "superlink/flwr.sh": _script("flwr.sh", **inner),
         "superlink/register.sh": _script("register.sh"),
         "superlink/run.sh": _script("run.sh"),
         "superlink/superlink.service": _filled("superlink.service"),
+        "superlink/gate.sh": _script("gate.sh"),
+        "superlink/gate.conf": _filled("gate.conf", port=plan.port, **inner),
+        "superlink/gate.service": _filled("gate.service"),
         "superlink/app/pyproject.toml": _filled("app.toml", **sizes),
         f"{_APP}__init__.py": b'"""Polyrank as a Flower app."""\n',
         f"{_APP}server.py": _part("server"),

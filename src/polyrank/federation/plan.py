@@ -21,8 +21,8 @@ class Plan:
         recipe: what it trains.
         clients: by site, the client of the recipe's own partition that it begins as.
         hosts: names and addresses of the server; sites call the first one.
-        bind: the address at which the server listens.
-        port: the one port of the server.
+        port: of the server, which sites call.
+        inner: the SuperLink's own on the server's loopback; the same if there is no door before it.
         ports: by site, the port that its SuperNode uses on its own machine's loopback.
         deadline: seconds that a round may take.
     """
@@ -30,8 +30,8 @@ class Plan:
     recipe: Recipe
     clients: dict[str, str]
     hosts: tuple[str, ...]
-    bind: str
     port: int
+    inner: int
     ports: dict[str, int]
     deadline: int = 600
 

@@ -65,9 +65,9 @@ def local(folder: Path, plan: Plan, say: Say, watch: Watch) -> Folder:
     superlink = folder / init.SUPERLINK
     run = Folder((folder / init.RUN).resolve())
     with family(folder / "logs") as members:
-        say(f"SuperLink at 127.0.0.1:{plan.port}")
+        say(f"SuperLink at 127.0.0.1:{plan.inner}")
         members.start("superlink", [superlink / "start.sh"], environment)
-        _until(lambda: listens(plan.port, superlink / "authority.pem"), _START, members, set())
+        _until(lambda: listens(plan.inner, superlink / "authority.pem"), _START, members, set())
         say(f"letting {len(plan.clients)} sites in by their keys")
         members.start("register", [superlink / "register.sh"], environment)
         _until(lambda: "register" in members.ended(), _START, members, {"register"})

@@ -7,7 +7,7 @@ cat >flwr/config.toml <<END
 default = "federation"
 
 [superlink.federation]
-address = "127.0.0.1:@port"
+address = "127.0.0.1:@inner"
 root-certificates = "$here/authority.pem"
 insecure = false
 END
