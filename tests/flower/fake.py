@@ -46,7 +46,9 @@ class FakeGrid(Grid):
     def __init__(self, nodes: Nodes, change: Change = lambda sent, answer: [answer]) -> None:
         self.nodes, self.change = nodes, change
         self.mail: dict[str, list[Message]] = {}
-        TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1  # what every message is made with
+        TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = (
+            1  # what every message is made with
+        )
         self.count = 0
 
     def set_run(self, run: object) -> None:

@@ -14,6 +14,7 @@ from polyrank.engine import passing
 from polyrank.errors import MessageError, PolyrankError
 from polyrank.experiment.setup import Setup
 from polyrank.flower import post
+from polyrank.flower.inorder import in_order
 from polyrank.flower.payload import Fact
 from polyrank.flower.stated import Stated, line, stated
 from polyrank.lora.factor import Factors
@@ -95,8 +96,9 @@ class Network:
             time.sleep(post.POLL)
 
     def exchange(self, round: int, sent: Iterable[tuple[Client, Download]]) -> Iterator[Reply]:
-        """Send every client its download; the replies as they come, and why others are missing."""
-        end, waiting, letters = time.monotonic() + self.deadline, dict[str, Asked](), {}
+        """Send every client its download; the replies in the order of the clients."""
+        end = time.monotonic() + self.deadline
+        waiting, letters = dict[str, Asked](), dict[str, post.Sent]()
         for client, download in sent:
             node = self.nodes.get(client.id)
             if node is None:
@@ -112,14 +114,14 @@ class Network:
             letters[id] = post.Sent(node.node, most)
             # To decode a change one needs what it is the change of; nothing else is kept.
             waiting[id] = Asked(client, size, b"" if codec(self.recipe.wire.up).plain else data)
-        for id, answer in post.pull(self.grid, letters, end - time.monotonic(), self.tell):
+        answers = post.pull(self.grid, letters, end - time.monotonic(), self.tell)
+        for id, answer in in_order(list(waiting), answers):
             yield self._reply(waiting.pop(id), answer)
-        for asked in waiting.values():
-            reason = f"no answer within {self.deadline:g} s"
-            yield Reply(asked.client, None, reason, down=asked.down)
 
-    def _reply(self, asked: Asked, answer: post.Answer) -> Reply:
+    def _reply(self, asked: Asked, answer: post.Answer | None) -> Reply:
         client, down, data = asked
+        if answer is None:
+            return Reply(client, None, f"no answer within {self.deadline:g} s", down=down)
         if isinstance(answer, MessageError):
             return Reply(client, None, str(answer), down=down)
         facts, up = answer
