@@ -23,9 +23,9 @@ def start(args: dict[str, Any]) -> Job:
     setup = prepared(_recipe(args, 1.0))  # the same words of model and data: one setup for both
     alone = _recipe(args, 1 / args["clients"])
     run = begin(alone, setup, None)
-    _all_answered(next(train(run.plan, run.simulator.exchange, run.federation)))
+    _all_answered(next(train(run.plan, run.exchange, run.federation)))
     run = begin(_recipe(args, args["share"]), setup, None)
-    rounds = train(run.plan, run.simulator.exchange, run.federation)
+    rounds = train(run.plan, run.exchange, run.federation)
 
     def step() -> Round:
         done = next(rounds)
@@ -38,6 +38,7 @@ def start(args: dict[str, Any]) -> Job:
             done = step()
         return {**_told(done, args), "flops": counter.get_total_flops()}
 
+    assert run.simulator is not None
     group = {"group": run.simulator.group}
     if args.get("count"):
         return Job(counted, lambda told: told, group)

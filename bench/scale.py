@@ -118,7 +118,7 @@ def _simulate(args: Row) -> Row:
     run = begin(recipe, prepared(recipe), None)
     first(run, "scale")
     seconds, resident, at = [], [], time.perf_counter()
-    for done in train(run.plan, run.simulator.exchange, run.federation):
+    for done in train(run.plan, run.exchange, run.federation):
         if done.left_out:
             raise RuntimeError(str(done.left_out[0].failure))
         run.accept(done)

@@ -51,7 +51,7 @@ def test_tensors_do_not_grow_with_the_clients(recipe, plenty, algorithm):
         made = asked(recipe, plenty, clients, f"algorithm={algorithm}")
         run = begin(made, prepared(made), None)
         first(run, "many")
-        for done in train(run.plan, run.simulator.exchange, run.federation):
+        for done in train(run.plan, run.exchange, run.federation):
             run.accept(done)
         counts[clients] = [now - then for now, then in zip(alive(), before, strict=True)]
         del run, done
@@ -76,7 +76,7 @@ def test_whose_models_are_measured_is_drawn_and_said(recipe, plenty):
     def end(*more: str):
         made = asked(recipe, plenty, 40, *more)
         run = begin(made, prepared(made), None)
-        for done in train(run.plan, run.simulator.exchange, run.federation):
+        for done in train(run.plan, run.exchange, run.federation):
             run.accept(done)
         return final(run, {"loss": 1.0, "accuracy": 0.0}, 0.0, run.plan.clients)
 
@@ -95,7 +95,7 @@ def test_models_measured_at_once_have_the_scores_of_each_alone(
         keys = (f"algorithm={algorithm}", "rounds=2", "data.train_examples=60")
         made = asked(recipe, plenty, 10, *keys, "evaluation.batch=8")
         run = begin(made, prepared(made), None)
-        for done in train(run.plan, run.simulator.exchange, run.federation):
+        for done in train(run.plan, run.exchange, run.federation):
             run.accept(done)
         run.simulator.group = group
         placed.clear()

@@ -9,19 +9,15 @@ from dataclasses import dataclass
 from itertools import islice
 
 from polyrank.client.fit import fit, receive
-from polyrank.client.job import Job, Share, Task, job, together
-from polyrank.client.model import Workbench, template
+from polyrank.client.job import Job, Share, job, together
+from polyrank.client.model import Workbench
 from polyrank.client.placing import seat
-from polyrank.client.sending import Asked, send
-from polyrank.client.sending import receive as received
+from polyrank.engine import passing
 from polyrank.engine.store import Shelf
 from polyrank.errors import MessageError
 from polyrank.messages import Client, Download, Upload
-from polyrank.recipe.codecs import codec
 from polyrank.recipe.schema import Recipe
-from polyrank.seeds import derive
 from polyrank.server.loop import Reply
-from polyrank.wire.coded import decode_download, encode
 from polyrank.wire.pack import Size
 
 
@@ -83,10 +79,9 @@ class Simulator:
         self, round: int, jobs: Sequence[Job], alone: str | None = None
     ) -> Iterator[Reply]:
         """Clients that train at once; where that fails, one after another, and told why."""
-        recipe, begun = self.recipe, time.monotonic()
-        task = Task(recipe.lora, recipe.local, round, recipe.rounds, recipe.seed)
+        begun = time.monotonic()
         try:
-            found = fit(self.bench, task, jobs)
+            found = fit(self.bench, passing.task(self.recipe, round), jobs)
         except (MessageError, RuntimeError) as error:  # torch's own, such as no memory left
             reason = str(error).partition("\n")[0]
             if len(jobs) > 1:
@@ -110,19 +105,15 @@ class Simulator:
 
     def _delivered(self, round: int, client: Client, download: Download) -> tuple[Download, Size]:
         """The download as it arrives, and what it weighs."""
-        how, seed = codec(self.recipe.wire.down), self.recipe.seed
-        own = derive(seed, "codec", round, client.id, "down")
-        data, size = encode(download, how, own, derive(seed, "codec", round, "down"))
-        return decode_download(data, how), size
+        data, size = passing.delivery(self.recipe, round, client, download)
+        return passing.delivered(self.recipe, data), size
 
     def _sent(self, round: int, one: Job, upload: Upload) -> tuple[Upload, Size]:
         """The upload as it arrives, and what it weighs; what the client owes now is kept."""
-        id, how = one.client.id, codec(self.recipe.wire.up)
-        asked = Asked(one.download, one.client, template(self.bench, 1), how)
-        draw = derive(self.recipe.seed, "codec", round, id, "up")
-        data, size, owed = send(upload, asked, one.before, self.owed.get(id), draw)
+        id, recipe, bench = one.client.id, self.recipe, self.bench
+        data, size, owed = passing.answer(recipe, bench, round, one, upload, self.owed.get(id))
         self.owed.put(id, owed)
-        return received(data, asked), size
+        return passing.answered(recipe, bench, one.client, one.download, data), size
 
     def _job(self, client: Client, download: Download) -> Job:
         return job(self.share(client.id), client, download, self.private.get(client.id))

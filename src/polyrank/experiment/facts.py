@@ -47,7 +47,7 @@ def run_record(
                 "id": c.id,
                 "rank": c.rank,
                 "examples": c.examples,
-                "validation": len(setup.validation[c.id]),
+                "validation": len(setup.validation.get(c.id, ())),
                 "labels": setup.histogram(c.id),
             }
             for c in clients
@@ -95,7 +95,7 @@ def round_record(
 
 
 def final_record(
-    test: Measured, held: Mapping[Client, Score], of: int, setup: Setup, seconds: float
+    test: Measured | None, held: Mapping[Client, Score], of: int, setup: Setup, seconds: float
 ) -> dict[str, Any]:
     """The last record: the global model, and the models that these clients, drawn from so many,
     hold."""

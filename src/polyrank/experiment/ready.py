@@ -17,6 +17,8 @@ from polyrank.recipe.policies import Quality
 from polyrank.server.loop import Plan, Reply
 from polyrank.server.optimizer import can_step
 
+Who = tuple[list[Client], dict[str, str]]  # who takes part; who cannot, and why
+
 
 def checked(recipe: Recipe) -> None:
     """Find what is wrong with a recipe's algorithm before any model or data is loaded.
@@ -46,13 +48,20 @@ def prepared(recipe: Recipe) -> Setup:
     return setup
 
 
-def fitting(recipe: Recipe, setup: Setup) -> tuple[list[Client], dict[str, str], Factors]:
+def fitting(
+    recipe: Recipe, setup: Setup, who: Who | None = None
+) -> tuple[list[Client], dict[str, str], Factors]:
     """Who takes part, who cannot and why, and factors of the largest rank for the model's layers.
+
+    Args:
+        recipe: what is done.
+        setup: model and data.
+        who: the clients, where they are not those of the recipe's own partition.
 
     Raises:
         PolyrankError: nobody has data, or ranks that model or algorithm cannot have.
     """
-    clients, idle = roster(recipe, setup)
+    clients, idle = who or roster(recipe, setup)
     _refuse_mixed_ranks(recipe, {c.rank for c in clients})
     top = max(c.rank for c in clients)
     if isinstance(recipe.lora.ranks, Quality):
@@ -76,13 +85,18 @@ def _can_step(algorithm: Algorithm) -> bool:
     return can_step(algorithm.init({"layer": layer}, 0))
 
 
-def planned(recipe: Recipe, setup: Setup) -> tuple[Plan, dict[str, str]]:
+def planned(recipe: Recipe, setup: Setup, who: Who | None = None) -> tuple[Plan, dict[str, str]]:
     """What stays the same over the rounds of a recipe; and who takes no part, and why.
+
+    Args:
+        recipe: what is done.
+        setup: model and data.
+        who: the clients, where they are not those of the recipe's own partition.
 
     Raises:
         PolyrankError: as for `fitting`.
     """
-    clients, idle, template = fitting(recipe, setup)
+    clients, idle, template = fitting(recipe, setup, who)
     about = algorithms.about(recipe.algorithm.name)
     weights = recipe.aggregation.weights or about.weights
     policy = recipe.lora.ranks

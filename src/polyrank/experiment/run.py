@@ -7,7 +7,7 @@ from polyrank.engine.simulate import Simulator
 from polyrank.experiment.setup import Setup
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
-from polyrank.server.loop import Federation, Plan, Round
+from polyrank.server.loop import Exchange, Federation, Plan, Round
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -18,9 +18,11 @@ class Run:
         recipe: what is done.
         setup: model and data.
         plan: what stays the same over the rounds.
-        simulator: the clients.
+        exchange: the engine.
         federation: what the server holds.
         idle: who takes no part, and why.
+        simulator: the clients, where they are in this process; elsewhere only they know what they
+            hold, so that what is measured on it is absent.
         latest: whose uploads counted in the last round.
         probed: a round, and the clients that are measured in it.
     """
@@ -28,9 +30,10 @@ class Run:
     recipe: Recipe
     setup: Setup
     plan: Plan
-    simulator: Simulator
+    exchange: Exchange
     federation: Federation
     idle: dict[str, str]
+    simulator: Simulator | None = None
     latest: list[Client] = field(default_factory=list)
     probed: tuple[int, frozenset[str]] = (0, frozenset())
 

@@ -36,7 +36,7 @@ def begin(recipe: Recipe, setup: Setup, private: Path | None) -> Run:
     group = _group(recipe, setup, plan)
     simulator = Simulator(setup.bench, setup.share, recipe, *kept_by, group)
     federation = Federation(plan.algorithm.init(plan.template, recipe.seed), setup.dense)
-    run = Run(recipe, setup, plan, simulator, federation, idle)
+    run = Run(recipe, setup, plan, simulator.exchange, federation, idle, simulator)
     # By a proxy: in a cycle the tensors of a finished run would wait for the garbage collector.
     simulator.probe = partial(measuring.probe, proxy(run))
     return run
@@ -78,11 +78,13 @@ def measured(run: Run, done: Round, seconds: float, always: bool = True) -> dict
     return facts.round_record(number, done, score, shape, seconds, probes)
 
 
-def final(run: Run, last: Measured, seconds: float, clients: Sequence[Client]) -> dict[str, object]:
+def final(
+    run: Run, last: Measured | None, seconds: float, clients: Sequence[Client]
+) -> dict[str, object]:
     """The last record: what these clients hold (or some, drawn by seed, of many), and the global
     model (or the mean of theirs)."""
-    held = measuring.held_by(run, clients)
-    if run.personal:
+    held = {} if run.simulator is None else measuring.held_by(run, run.simulator, clients)
+    if run.personal and held:
         mean = average(list(held.values()))
         last = {"loss": mean.loss, "accuracy": mean.accuracy}
     return facts.final_record(last, held, len(clients), run.setup, seconds)

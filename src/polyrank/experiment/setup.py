@@ -1,7 +1,7 @@
 """What a recipe's run works with: the model, the texts, and who holds which of them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class Setup:
         parts: by client id, the indices of its own training examples.
         validation: by client id, the indices in `train` that it keeps and never trains on.
         dense: the tensors trained whole, as they start.
+        elsewhere: by the id of a client whose data is not here, its examples by class.
     """
 
     bench: Workbench
@@ -56,6 +57,7 @@ class Setup:
     parts: Parts
     validation: Mapping[str, Tensor]
     dense: Dense
+    elsewhere: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def share(self, id: str) -> Share:
         """A client's own examples."""
@@ -63,6 +65,8 @@ class Setup:
 
     def histogram(self, id: str) -> list[int]:
         """How many examples of each class a client trains on."""
+        if id in self.elsewhere:
+            return list(self.elsewhere[id])
         own = self.train.labels[self.parts[id]]
         return torch.bincount(own, minlength=len(self.classes)).tolist()
 
@@ -70,19 +74,27 @@ class Setup:
 def prepare(recipe: Recipe) -> Setup:
     """Load the model and the data, and spread the data over the clients."""
     corpus = source.load(recipe.data, recipe.seed)
-    bench = load_model(recipe.model, corpus.labels, recipe.lora, recipe.seed)
-    narrow(bench, getattr(torch, recipe.engine.dtype))
-    _check_length(recipe, bench)
+    bench = workbench(recipe, corpus.labels)
     parts, validation = _spread(recipe, corpus.train)
-    train, test = (
-        tokenize(bench.tokenizer, examples, recipe.data.max_length, tokens.folder())
-        for examples in (corpus.train, corpus.test)
-    )
-    if recipe.cache != "off":
-        for each in (train, test):
-            bench.cached[id(each)] = cached(bench, recipe.cache, each, activations.folder())
+    train, test = (tokenized(recipe, bench, examples) for examples in (corpus.train, corpus.test))
     labels, told = corpus.labels, corpus.source
     return Setup(bench, labels, told, train, test, parts, validation, dense(bench))
+
+
+def workbench(recipe: Recipe, classes: Sequence[str]) -> Workbench:
+    """The recipe's model for these classes, the same on every machine."""
+    bench = load_model(recipe.model, classes, recipe.lora, recipe.seed)
+    narrow(bench, getattr(torch, recipe.engine.dtype))
+    _check_length(recipe, bench)
+    return bench
+
+
+def tokenized(recipe: Recipe, bench: Workbench, examples: Examples) -> Tokens:
+    """The examples as tokens, with what the recipe computes of them once."""
+    found = tokenize(bench.tokenizer, examples, recipe.data.max_length, tokens.folder())
+    if recipe.cache != "off":
+        bench.cached[id(found)] = cached(bench, recipe.cache, found, activations.folder())
+    return found
 
 
 def _spread(recipe: Recipe, train: Examples) -> tuple[Parts, Mapping[str, Tensor]]:

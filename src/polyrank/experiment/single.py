@@ -5,6 +5,8 @@ that is killed at any moment goes on from the last checkpoint to the same bits.
 """
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from polyrank import files
 from polyrank.client import model, placing
@@ -27,16 +29,32 @@ from polyrank.server import checkpoint
 from polyrank.server.checkpoint import Checkpoint
 from polyrank.server.loop import train
 
+# A run before its first round, from recipe, setup and the folder for what clients keep.
+Begin = Callable[[Recipe, Setup, Path], Run]
+
 
 def go(
-    recipe: Recipe, label: str, folder: Folder, watch: Watch = ignore, setup: Setup | None = None
+    recipe: Recipe,
+    label: str,
+    folder: Folder,
+    watch: Watch = ignore,
+    setup: Setup | None = None,
+    begin: Begin = running.begin,
 ) -> None:
     """Do what is left of a run in its folder, from nothing or from its checkpoint.
+
+    Args:
+        recipe: what to do.
+        label: what the run is called in tables.
+        folder: where it lies.
+        watch: called with every event.
+        setup: model and data, where they are prepared already.
+        begin: brings its clients together: those of a simulation, or over a network.
 
     Raises:
         PolyrankError: whatever is wrong with recipe, data, model or folder; finished rounds stay.
     """
-    run = running.begin(recipe, setup or prepare(recipe), folder.clients)
+    run = begin(recipe, setup or prepare(recipe), folder.clients)
     _restore(run, folder)
     watch(Began(label, folder.path, run.federation.round, recipe.rounds))
     if line := slow(run.setup.bench):
@@ -46,9 +64,7 @@ def go(
         records.append(folder.records, running.first(run, label))
         records.append(folder.records, running.untrained(run, time.monotonic() - begun))
     begun = time.monotonic()
-    rounds = train(
-        run.plan, run.simulator.exchange, run.federation, lambda *told: watch(Replied(*told))
-    )
+    rounds = train(run.plan, run.exchange, run.federation, lambda *told: watch(Replied(*told)))
     for done in rounds:
         run.accept(done)
         record = running.measured(run, done, time.monotonic() - begun)
@@ -74,9 +90,10 @@ def _restore(run: Run, folder: Folder) -> None:
         )
     _refuse_other_data(run, folder)
     run.federation = saved.federation
-    run.simulator.private.names.update(saved.private)
-    run.simulator.owed.names.update(saved.owed)
-    run.simulator.group = saved.group or run.simulator.group
+    if run.simulator is not None:
+        run.simulator.private.names.update(saved.private)
+        run.simulator.owed.names.update(saved.owed)
+        run.simulator.group = saved.group or run.simulator.group
     records.rewind(folder.records, run.federation.round)
 
 
@@ -93,11 +110,12 @@ def _refuse_other_data(run: Run, folder: Folder) -> None:
 
 def _commit(run: Run, folder: Folder, record: dict[str, object]) -> None:
     """Make a round final: first its record, which is worth nothing without the checkpoint."""
-    private, owed = dict(run.simulator.private.names), dict(run.simulator.owed.names)
+    here = run.simulator
+    private, owed = (dict(here.private.names), dict(here.owed.names)) if here else ({}, {})
     with uninterrupted():
         records.append(folder.records, record)
-        mine, group = digest(run.recipe), run.simulator.group
-        saved = Checkpoint(run.federation, mine, private, owed, group)
+        group = here.group if here else None
+        saved = Checkpoint(run.federation, digest(run.recipe), private, owed, group)
         checkpoint.save(folder.checkpoint, saved)
         store.keep_only(folder.clients, {*private.values(), *owed.values()})
 
@@ -106,7 +124,8 @@ def _finish(run: Run, folder: Folder) -> None:
     """Write what people came for: the adapter, the last record and the report."""
     past = records.load(folder.records)
     last = past.rounds[-1]["test"]
-    if past.final is None and last is not None:
+    # Of personal models elsewhere nothing is measured here, at the end neither.
+    if past.final is None and (last is not None or run.simulator is None):
         record = running.final(run, last, past.seconds, run.plan.clients)
         with uninterrupted():
             records.append(folder.records, record)

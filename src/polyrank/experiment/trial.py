@@ -37,12 +37,13 @@ def trial(recipe: Recipe, label: str, setup: Setup) -> RunRecords:
 def _done(run: Run, label: str) -> RunRecords:
     told, begun = [running.first(run, label), running.untrained(run, 0.0)], time.monotonic()
     started = begun
-    for done in train(run.plan, run.simulator.exchange, run.federation):
+    for done in train(run.plan, run.exchange, run.federation):
         run.accept(done)
         told.append(running.measured(run, done, time.monotonic() - started, always=False))
-        private, owed = run.simulator.private, run.simulator.owed
-        if private.folder is not None:
-            store.keep_only(private.folder, {*private.names.values(), *owed.names.values()})
+        here = run.simulator
+        if here is not None and here.private.folder is not None:
+            names = {*here.private.names.values(), *here.owed.names.values()}
+            store.keep_only(here.private.folder, names)
         started = time.monotonic()
     so_far = gathered([RECORD.validate_python(r) for r in told], label)
     if so_far.test is None:

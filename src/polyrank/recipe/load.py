@@ -43,11 +43,20 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Loaded:
     Raises:
         RecipeError: whose text is one line: place, key, value, what is expected.
     """
-    document = reduce(override, overrides, _read(_find(Path(path))))
-    try:
-        return Loaded(Recipe.model_validate(document.values), document)
-    except ValidationError as error:
-        raise first(mistakes(error), document) from None
+    return _validated(reduce(override, overrides, _read(_find(Path(path)))))
+
+
+def parsed(text: str, source: str) -> Recipe:
+    """The recipe that is this YAML text.
+
+    Args:
+        text: whole.
+        source: what to call it in errors.
+
+    Raises:
+        RecipeError: as for `load`.
+    """
+    return _validated(_document(text, source)).recipe
 
 
 def located(error: RecipeError, loaded: Loaded) -> str:
@@ -102,16 +111,27 @@ def _read(path: Path) -> Document:
         raise MistakeError(str(path), "", f"is not text in UTF-8 ({error.reason})") from None
     except OSError as error:
         raise MistakeError(str(path), "", f"cannot be read: {error.strerror}") from None
+    return _document(text, str(path))
+
+
+def _document(text: str, source: str) -> Document:
     try:
-        values, places = parse(text, lambda mark: Place(str(path), mark.line + 1, mark.column))
+        values, places = parse(text, lambda mark: Place(source, mark.line + 1, mark.column))
     except NotYaml as error:
         line, column, problem = complaint(error, text)
-        raise MistakeError(f"{path}:{line}:{column}", "", f"not YAML: {problem}") from None
+        raise MistakeError(f"{source}:{line}:{column}", "", f"not YAML: {problem}") from None
     if not places:
-        raise MistakeError(str(path), "", "is empty; {} is the recipe of all defaults")
+        raise MistakeError(source, "", "is empty; {} is the recipe of all defaults")
     if not isinstance(values, dict):
         raise MistakeError(places[()], "", f"{shown(values)} is not a mapping such as 'rounds: 10'")
-    return Document(values, places, str(path))
+    return Document(values, places, source)
+
+
+def _validated(document: Document) -> Loaded:
+    try:
+        return Loaded(Recipe.model_validate(document.values), document)
+    except ValidationError as error:
+        raise first(mistakes(error), document) from None
 
 
 def _yaml(content: Any, *, sort_keys: bool) -> str:

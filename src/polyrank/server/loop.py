@@ -37,6 +37,22 @@ class Reply(NamedTuple):
 
 # All that an engine is: (round, what to send to whom) -> replies, as they come.
 Exchange = Callable[[int, Iterable[tuple[Client, Download]]], Iterable[Reply]]
+
+
+class Met(NamedTuple):
+    """What a client says of itself when it joins, or comes back.
+
+    Args:
+        rank: that it trains; None leaves it as it is.
+        examples: that it trains on.
+    """
+
+    rank: int | None
+    examples: int
+
+
+# Who has joined or come back before a round, by client id.
+Meet = Callable[[int], Mapping[str, Met]]
 # Ranks that change: (round just done, replies that count) -> new ranks by client.
 Promote = Callable[[int, Sequence[Reply]], Mapping[str, int]]
 
@@ -84,6 +100,7 @@ class Plan(NamedTuple):
         aggregation: weights and server optimizer; `weights` is named, not None.
         warmup: rounds at the beginning in which everybody takes part.
         promote: new ranks after a round.
+        meet: who has joined, or come back with another rank, before a round.
         shared: whether the server knows all that a client holds (not of a personal algorithm).
     """
 
@@ -96,6 +113,7 @@ class Plan(NamedTuple):
     aggregation: Aggregation = Aggregation(weights="data")
     warmup: int = 0
     promote: Promote = lambda round, replies: {}
+    meet: Meet = lambda round: {}
     shared: bool = True
 
 
@@ -108,6 +126,7 @@ def train(
     """Every round that is not done yet; `watch` hears of each reply (round, expected, reply)."""
     while federation.round < plan.rounds:
         number = federation.round + 1
+        plan, federation = joined(plan, federation, plan.meet(number))
         chosen = participants(plan, federation, number)
         weigh = _weighing(plan, federation, chosen)
         intake = Intake(plan, federation, weigh, partial(watch, number, len(chosen)))
@@ -117,6 +136,24 @@ def train(
         info = {**told(weigh, [r.upload for r in intake.kept if r.upload], before), **own}
         federation = _moved_on(plan, federation, intake, state)
         yield Round(federation, info, intake.kept, intake.left_out)
+
+
+def joined(plan: Plan, federation: Federation, met: Mapping[str, Met]) -> tuple[Plan, Federation]:
+    """Plan and federation with what clients that joined or came back say of themselves.
+
+    A client at another rank than before is sent everything.
+    """
+    known = {c.id: c for c in plan.clients}
+    for id, (rank, examples) in sorted(met.items()):
+        if id in known:
+            known[id] = replace(known[id], examples=examples)
+        elif rank is not None:
+            known[id] = Client(id, rank, examples=examples)
+    ranks = {id: m.rank for id, m in met.items() if m.rank is not None}
+    changed = {id: r for id, r in ranks.items() if r != federation.ranks.get(id, known[id].rank)}
+    seen = {id: version for id, version in federation.seen.items() if id not in changed}
+    federation = replace(federation, seen=seen, ranks={**federation.ranks, **changed})
+    return plan._replace(clients=list(known.values())), federation
 
 
 def participants(plan: Plan, federation: Federation, number: int) -> list[Client]:

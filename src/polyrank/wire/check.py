@@ -41,6 +41,20 @@ def terms(sent: Download, client: Client, template: Factors) -> Terms:
     return Terms(client, sent.version, sent.up, ranks, template, sent.prune is not None, select)
 
 
+def most_bytes(asked: Terms, dense: Dense) -> int:
+    """Bytes that an answer has at most: twice its numbers, since a codec adds places and scales,
+    and a header of names.
+
+    Args:
+        asked: what was asked for.
+        dense: the tensors trained whole.
+    """
+    of = asked.layers.items()
+    numbers = sum(asked.ranks[n] * (sum(f.shape) + asked.ranks[n]) * f.a.itemsize for n, f in of)
+    names = sum(len(name) + 200 for name in (*asked.layers, *dense))
+    return 2 * (numbers + sum(t.nbytes for t in dense.values())) + 4 * names + 2**16
+
+
 def refusal(upload: Upload, asked: Terms, dense: Dense) -> str | None:
     """Why this upload must not touch the state; None if nothing is wrong with it.
 
@@ -52,8 +66,9 @@ def refusal(upload: Upload, asked: Terms, dense: Dense) -> str | None:
     client = asked.client
     if (upload.client.id, upload.client.rank) != (client.id, client.rank):
         return f"answered as client {upload.client.id!r} of rank {upload.client.rank}"
-    if upload.examples < 1:
-        return f"claims {upload.examples} training examples"
+    if upload.examples < 1 or client.examples not in (0, upload.examples):
+        stated = f", not the {client.examples} it stated" if client.examples else ""
+        return f"claims {upload.examples} training examples{stated}"
     if reason := _wrong_layers(upload, asked):
         return reason
     if set(upload.dense) != set(dense):

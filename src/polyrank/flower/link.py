@@ -1,0 +1,133 @@
+"""From the process of one message to the trainer that lives as long as the node.
+
+A request and its reply are each a header of JSON and some bytes, both after their lengths, over a
+Unix socket in the site's own folder. Standard library only.
+"""
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+from polyrank import files
+from polyrank.errors import PolyrankError
+
+SOCKET, LOG = "trainer.sock", "trainer.log"
+LENGTHS = struct.Struct(">IQ")
+START = 120.0  # seconds for a trainer to listen: it loads torch first
+Told = dict[str, Any]
+
+
+class TrainerError(PolyrankError, RuntimeError):
+    """The trainer cannot be started, or ended in the midst of its work."""
+
+
+def ask(home: Path, header: Mapping[str, Any], data: bytes) -> tuple[Told, bytes]:
+    """What the site's trainer answers; one is started if there is none.
+
+    A trainer that ends before it answers is started again once: a round is done anew from the state
+    before it.
+
+    Raises:
+        TrainerError: it cannot be started, or ended again.
+    """
+    for _ in range(2):
+        with _connected(home) as connection:
+            try:
+                send(connection, {**header, "pid": os.getppid()}, data)
+                return receive(connection)
+            except (ConnectionError, EOFError):
+                continue
+    raise TrainerError(f"the trainer ended before it answered; see {home / LOG}")
+
+
+def send(connection: socket.socket, header: Mapping[str, Any], data: bytes) -> None:
+    """One message, whole."""
+    text = json.dumps(header).encode()
+    connection.sendall(LENGTHS.pack(len(text), len(data)) + text)
+    connection.sendall(data)
+
+
+def receive(connection: socket.socket) -> tuple[Told, bytes]:
+    """One message, whole.
+
+    Raises:
+        EOFError: the other side is gone.
+    """
+    header, data = LENGTHS.unpack(_exactly(connection, LENGTHS.size))
+    return json.loads(_exactly(connection, header)), bytes(_exactly(connection, data))
+
+
+def listener(home: Path) -> socket.socket:
+    """The socket on which a site's one trainer listens."""
+    listening = socket.socket(socket.AF_UNIX)
+    with chdir(home):  # the path of a socket may not be long
+        Path(SOCKET).unlink(missing_ok=True)
+        listening.bind(SOCKET)
+    listening.listen()
+    return listening
+
+
+def private(home: Path) -> None:
+    """Make the site's folder, for nobody else's eyes.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)
+    except OSError as error:
+        raise files.unwritable(home, error) from None
+
+
+def _connected(home: Path) -> socket.socket:
+    private(home)
+    if connection := _connection(home):
+        return connection
+    log = home / LOG
+    with log.open("ab") as output:
+        # A session of its own: it must outlive the process of this message.
+        trainer = subprocess.Popen(
+            [sys.executable, "-m", "polyrank.flower.trainer", str(home), str(os.getppid())],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    end = time.monotonic() + START
+    while time.monotonic() < end:
+        if connection := _connection(home):
+            return connection
+        # One that finds another at work ends well: that one is about to listen.
+        if trainer.poll():
+            break
+        time.sleep(0.1)
+    last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+    raise TrainerError(f"the trainer does not start ({last or 'no word from it'}); see {log}")
+
+
+def _connection(home: Path) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        with chdir(home):
+            connection.connect(SOCKET)
+    except (FileNotFoundError, ConnectionError):
+        connection.close()
+        return None
+    return connection
+
+
+def _exactly(connection: socket.socket, count: int) -> bytearray:
+    found = bytearray(count)
+    view = memoryview(found)
+    while view:
+        got = connection.recv_into(view)
+        if not got:
+            raise EOFError
+        view = view[got:]
+    return found

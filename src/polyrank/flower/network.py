@@ -1,0 +1,206 @@
+"""The engine: clients are nodes of a Flower federation, and rounds are messages to them."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from flwr.serverapp import Grid
+
+from polyrank.client.model import template
+from polyrank.engine import passing
+from polyrank.errors import MessageError, PolyrankError
+from polyrank.experiment.setup import Setup
+from polyrank.flower import post
+from polyrank.flower.inorder import in_order
+from polyrank.flower.payload import Fact
+from polyrank.flower.stated import Stated, line, stated
+from polyrank.lora.factor import Factors
+from polyrank.messages import Client, Download
+from polyrank.recipe import Recipe
+from polyrank.recipe.codecs import codec
+from polyrank.recipe.load import dump
+from polyrank.server.loop import Met, Reply
+from polyrank.version import __version__
+from polyrank.wire.check import most_bytes, terms
+from polyrank.wire.pack import Size
+
+ANSWER = 1 << 20  # bytes at most, of a node that says who it is
+
+
+class AbsentError(PolyrankError, TimeoutError):
+    """Too few nodes are connected to go on."""
+
+
+class Asked(NamedTuple):
+    """Whose answer is waited for: what it was sent weighs, and is, where that is needed."""
+
+    client: Client
+    down: Size
+    data: bytes
+
+
+@dataclass(slots=True)
+class Network:
+    """The nodes of a federation.
+
+    Args:
+        grid: Flower's way to them.
+        recipe: what they do.
+        setup: model and data of the server.
+        run: what nodes name their private state by.
+        deadline: seconds for a round.
+        least: nodes that must be connected for a round to begin.
+        tell: hears, in one line each, of what is left out outside of a round.
+        allowed: why a rank cannot take part, or None.
+        nodes: by client id, the node that stated to be it.
+        counted: by client id, the last round in which its upload counted.
+    """
+
+    grid: Grid
+    recipe: Recipe
+    setup: Setup
+    run: str
+    deadline: float
+    least: int
+    tell: Callable[[str], None]
+    allowed: Callable[[int], str | None] = lambda rank: None
+    nodes: dict[str, Stated] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
+
+    def meet(self, round: int) -> dict[str, Met]:
+        """Ask nodes that are new, or were away, who they are; wait until enough are there.
+
+        Raises:
+            AbsentError: too few by the deadline.
+            MessageError: before the first round, a site that cannot take part.
+        """
+        end, met = time.monotonic() + self.deadline, dict[str, Met]()
+        while True:
+            present = set(self.grid.get_node_ids())
+            self.nodes = {id: s for id, s in self.nodes.items() if s.node in present}
+            new = present - {s.node for s in self.nodes.values()}
+            for one in self._asked(sorted(new), max(0.0, end - time.monotonic()), round):
+                self.nodes[one.client] = one
+                met[one.client] = Met(one.rank, one.examples)
+            if len(self.nodes) >= self.least:
+                return met
+            if time.monotonic() >= end:
+                raise AbsentError(
+                    f"round {round}: {len(self.nodes)} of min-nodes={self.least} nodes are "
+                    f"connected after {self.deadline:g} s; finished rounds are safe, start again "
+                    "when the nodes are there"
+                )
+            time.sleep(post.POLL)
+
+    def exchange(self, round: int, sent: Iterable[tuple[Client, Download]]) -> Iterator[Reply]:
+        """Send every client its download; the replies in the order of the clients."""
+        end = time.monotonic() + self.deadline
+        waiting, letters = dict[str, Asked](), dict[str, post.Sent]()
+        for client, download in sent:
+            node = self.nodes.get(client.id)
+            if node is None:
+                yield Reply(client, None, "its node is not connected")
+                continue
+            data, size = passing.delivery(self.recipe, round, client, download)
+            facts = self._facts(round, client)
+            id = post.push(self.grid, node.node, post.TRAIN, facts, data, self.deadline)
+            if id is None:
+                yield Reply(client, None, "the SuperLink did not take its message", down=size)
+                continue
+            most = most_bytes(terms(download, client, self.like), download.dense)
+            letters[id] = post.Sent(node.node, most)
+            # To decode a change one needs what it is the change of; nothing else is kept.
+            waiting[id] = Asked(client, size, b"" if codec(self.recipe.wire.up).plain else data)
+        answers = post.pull(self.grid, letters, end - time.monotonic(), self.tell)
+        for id, answer in in_order(list(waiting), answers):
+            yield self._reply(waiting.pop(id), answer)
+
+    def _reply(self, asked: Asked, answer: post.Answer | None) -> Reply:
+        client, down, data = asked
+        if answer is None:
+            return Reply(client, None, f"no answer within {self.deadline:g} s", down=down)
+        if isinstance(answer, MessageError):
+            return Reply(client, None, str(answer), down=down)
+        facts, up = answer
+        if "failure" in facts:
+            # It may be another now, or at another rank: it is asked again who it is.
+            self.nodes.pop(client.id, None)
+            return Reply(client, None, line(facts["failure"]), down=down)
+        try:
+            sent = passing.delivered(self.recipe, data) if data else Download()
+            upload = passing.answered(self.recipe, self.setup.bench, client, sent, up)
+            size, seconds = _size(facts, len(up)), _seconds(facts)
+        except MessageError as error:
+            return Reply(client, None, line(error), Size(len(up), 0, 0), down)
+        return Reply(client, upload, None, size, down, seconds)
+
+    def _asked(self, nodes: Iterable[int], deadline: float, round: int) -> Iterator[Stated]:
+        """Those of the nodes that can take part."""
+        letters = {}
+        for node in nodes:
+            facts, ttl = self._common(), max(deadline, 1.0)
+            if id := post.push(self.grid, node, post.QUERY, facts, b"", ttl):
+                letters[id] = post.Sent(node, ANSWER)
+        for id, answer in post.pull(self.grid, letters, deadline, self.tell):
+            try:
+                yield self._admitted(letters[id].node, answer)
+            except MessageError as error:
+                if round == 1:  # better now than in round nine
+                    raise
+                self.tell(f"round {round}: {error}; it was left out")
+
+    def _admitted(self, node: int, answer: post.Answer) -> Stated:
+        if isinstance(answer, MessageError):
+            raise MessageError(f"node {node}: {answer}")
+        one = stated(node, answer[0], self.setup.classes)
+        before = self.nodes.get(one.client)
+        if before is not None and before.node != node:
+            raise MessageError(
+                f"{one.site} states to be client {one.client!r}, which {before.site} is already"
+            )
+        if one.rank is not None and (reason := self.allowed(one.rank)):
+            raise MessageError(f"{one.site} states rank {one.rank}, {reason}")
+        return one
+
+    @property
+    def like(self) -> Factors:
+        """One factor per adapted layer, for shapes."""
+        return template(self.setup.bench, 1)
+
+    def _facts(self, round: int, client: Client) -> dict[str, Fact]:
+        return {
+            **self._common(),
+            "round": round,
+            "client": client.id,
+            "rank": client.rank,
+            "seen": client.seen,
+            "since": self.counted.get(client.id, 0),
+        }
+
+    def _common(self) -> dict[str, Fact]:
+        return {
+            "recipe": dump(self.recipe),
+            "classes": json.dumps(self.setup.classes),
+            "run": self.run,
+            "version": __version__,
+        }
+
+
+def _size(facts: Mapping[str, Fact], total: int) -> Size:
+    """What an upload consists of, as its client says, within what arrived."""
+    factors, dense = (facts.get(key) for key in ("factors", "dense"))
+    if not (isinstance(factors, int) and isinstance(dense, int) and min(factors, dense) >= 0):
+        raise MessageError("does not say what its bytes are")
+    if factors + dense > total:
+        raise MessageError(f"says that {factors + dense} of its {total} bytes are tensors")
+    return Size(total, factors, dense)
+
+
+def _seconds(facts: Mapping[str, Fact]) -> float:
+    seconds = facts.get("seconds")
+    if isinstance(seconds, str) or seconds is None or not 0 <= seconds < math.inf:
+        raise MessageError("does not say how long it took")
+    return float(seconds)

@@ -1,0 +1,76 @@
+"""What nodes state of themselves, read as strictly as anything that comes over a network."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from polyrank.errors import MessageError
+from polyrank.flower.payload import Fact
+
+
+class Stated(NamedTuple):
+    """A node, as it stated itself.
+
+    Args:
+        node: Flower's id of it.
+        site: its name.
+        client: which client it is.
+        rank: that it trains; None leaves it to the recipe.
+        own: whether it trains on data of its own.
+        examples: that it trains on.
+        counts: the same by class.
+    """
+
+    node: int
+    site: str
+    client: str
+    rank: int | None
+    own: bool
+    examples: int
+    counts: tuple[int, ...]
+
+
+def stated(node: int, facts: Mapping[str, Fact], classes: Sequence[str]) -> Stated:
+    """What a node answered when it was asked who it is.
+
+    Args:
+        node: which.
+        facts: its answer.
+        classes: the server's.
+
+    Raises:
+        MessageError: it cannot take part, or its answer is malformed.
+    """
+    if "failure" in facts:
+        raise MessageError(f"node {node} cannot take part: {line(facts['failure'])}")
+    try:
+        site, client = line(facts["site"]), line(facts["client"])
+        if "unknown" in facts:
+            raise MessageError(
+                f"{site} has labels that the recipe's data has not: {line(facts['unknown'])}; "
+                f"the classes are {', '.join(classes)}"
+            )
+        rank, examples = _whole(facts["rank"]), _whole(facts["examples"])
+        counts = tuple(map(_whole, json.loads(str(facts["counts"]))))
+        own = bool(facts["own"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, MessageError):
+            raise
+        raise MessageError(f"node {node} gave no well-formed answer: {error!r}") from None
+    if len(counts) != len(classes) or sum(counts) != examples or examples < 1:
+        raise MessageError(f"{site} states {examples} examples, but {sum(counts)} by class")
+    if own and not rank:
+        raise MessageError(f"{site} has data of its own and no rank; give rank= in its node config")
+    return Stated(node, site, client, rank or None, own, examples, counts)
+
+
+def line(value: object) -> str:
+    """Text of another's as one short line that can be printed."""
+    text = str(value)[:500]
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no whole number")
+    return value
