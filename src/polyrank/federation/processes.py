@@ -92,11 +92,14 @@ def end(members: Family) -> None:
 
 
 def alive(members: Family) -> set[int]:
-    """The ids of all processes that have the mark, and are not dead."""
-    for process in members.started.values():
-        process.poll()  # a dead child keeps its place until somebody asks for its code
+    """The ids of all processes that were started here or have the mark, and are not dead."""
     ids = (int(path.name) for path in _PROC.iterdir() if path.name.isdecimal())
-    return {pid for pid in ids if _marked(pid, members)}
+    return {pid for pid in ids if _marked(pid, members)} | _children(members)
+
+
+def _children(members: Family) -> set[int]:
+    """Those started here; some, as nginx, write over their environment."""
+    return {process.pid for process in members.started.values() if process.poll() is None}
 
 
 def _marked(pid: int, members: Family) -> bool:
@@ -112,7 +115,7 @@ def _send(pid: int, number: signal.Signals, members: Family) -> None:
     with suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
         try:
-            if _marked(pid, members):
+            if pid in _children(members) or _marked(pid, members):
                 signal.pidfd_send_signal(handle, number)
         finally:
             os.close(handle)
