@@ -23,8 +23,10 @@ from polyrank.report import records
 
 _START, _HEARD = 60.0, 240.0  # seconds to listen, and for the first site to be heard of
 _PAUSE = 0.3
+_ERRANDS = {"register", "run"}  # what is to end by itself
 _NOISE = re.compile(r"\x1b\[[0-9;]*m|[─│╭╮╰╯]")  # colours and boxes
-_LAST = 3  # lines of a log that are told of a process that failed
+_ERROR = re.compile(r"[\w.]+(Error|Exception): ")  # as the last line of a traceback has it
+_LAST = 3  # otherwise, lines of a log that are told of a process that failed
 Say = Callable[[str], None]
 
 
@@ -67,10 +69,10 @@ def local(folder: Path, plan: Plan, say: Say, watch: Watch) -> Folder:
     with family(folder / "logs") as members:
         say(f"SuperLink at 127.0.0.1:{plan.inner}")
         members.start("superlink", [superlink / "start.sh"], environment)
-        _until(lambda: listens(plan.inner, superlink / "authority.pem"), _START, members, set())
+        _until(lambda: listens(plan.inner, superlink / "authority.pem"), _START, members)
         say(f"letting {len(plan.clients)} sites in by their keys")
         members.start("register", [superlink / "register.sh"], environment)
-        _until(lambda: "register" in members.ended(), _START, members, {"register"})
+        _until(lambda: "register" in members.ended(), _START, members)
         for site, client in plan.clients.items():
             say(f"{site}: client {client}")
             members.start(site, [folder / init.SITES / site / "start.sh"], environment)
@@ -95,7 +97,7 @@ def listens(port: int, authority: Path) -> bool:
 def _follow(run: Folder, recipe: Recipe, members: Family, watch: Watch) -> None:
     """Tell the rounds until the run is complete."""
     watch(Began(recipe.name, run.path, 0, recipe.rounds))
-    _until(lambda: bool(status.read(run.path)) or run.complete, _HEARD, members, {"run"})
+    _until(lambda: bool(status.read(run.path)) or "run" in members.ended(), _HEARD, members)
     told = 0
     while True:
         ended = "run" in members.ended()  # asked first: what it wrote before that is there
@@ -107,11 +109,11 @@ def _follow(run: Folder, recipe: Recipe, members: Family, watch: Watch) -> None:
             return
         if ended:
             raise _failed("run", "ended before the run was complete", members)
-        _refuse_ended(members, {"run", "register"})
+        _refuse_ended(members)
         time.sleep(_PAUSE)
 
 
-def _until(done: Callable[[], bool], patience: float, members: Family, may_end: set[str]) -> None:
+def _until(done: Callable[[], bool], patience: float, members: Family) -> None:
     """Wait for something, as long as nothing has failed.
 
     Raises:
@@ -119,26 +121,27 @@ def _until(done: Callable[[], bool], patience: float, members: Family, may_end: 
     """
     until = time.monotonic() + patience
     while not done():
-        _refuse_ended(members, may_end | {"register"})
+        _refuse_ended(members)
         if time.monotonic() > until:
             name = list(members.started)[-1]
             raise _failed(name, f"had done nothing that shows after {patience:.0f} s", members)
         time.sleep(_PAUSE)
-    _refuse_ended(members, may_end | {"register"})
+    _refuse_ended(members)
 
 
-def _refuse_ended(members: Family, may_end: set[str]) -> None:
+def _refuse_ended(members: Family) -> None:
     """Make sure that all run that should, and that what has ended has ended well."""
     for name, code in members.ended().items():
-        if code or name not in may_end:
+        if code or name not in _ERRANDS:
             raise _failed(name, f"ended with code {code}", members)
 
 
 def _failed(name: str, how: str, members: Family) -> FederationError:
     log = members.log(name)
-    said = _NOISE.sub(" ", log.read_text(errors="replace")).strip() or "nothing"
-    last = " ".join(" ".join(said.splitlines()[-_LAST:]).split())
-    return FederationError(f"{name} {how}; the last it said, in {log}: {last}")
+    lines = _NOISE.sub(" ", log.read_text(errors="replace")).strip().splitlines()
+    errors = [line for line in lines if _ERROR.match(line)]
+    last = " ".join(" ".join(errors[-1:] or lines[-_LAST:]).split())
+    return FederationError(f"{name} {how}; the last it said, in {log}: {last or 'nothing'}")
 
 
 def _environment(sites: int) -> Mapping[str, str]:
