@@ -22,7 +22,8 @@ from polyrank.messages import Client, Download
 from polyrank.recipe import Recipe
 from polyrank.recipe.codecs import codec
 from polyrank.recipe.load import dump
-from polyrank.server.loop import Met, Reply
+from polyrank.server.joining import Met
+from polyrank.server.loop import Reply
 from polyrank.version import __version__
 from polyrank.wire.check import most_bytes, terms
 from polyrank.wire.pack import Size
