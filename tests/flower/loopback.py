@@ -154,9 +154,10 @@ def federation(folder: Path, sites: Sequence[Mapping[str, object]]) -> Iterator[
     loopback = Loopback(folder)
     certificates(folder)
     (folder / "flwr").mkdir()
+    address, trusted = f"127.0.0.1:{loopback.port}", folder / "authority.pem"
     (folder / "flwr/config.toml").write_text(
-        f'[superlink]\ndefault = "link"\n\n[superlink.link]\naddress = "127.0.0.1:{loopback.port}"\n'
-        f'root-certificates = "{folder / "authority.pem"}"\ninsecure = false\n'
+        f'[superlink]\ndefault = "link"\n\n[superlink.link]\naddress = "{address}"\n'
+        f'root-certificates = "{trusted}"\ninsecure = false\n'
     )
     try:
         loopback.superlink()

@@ -218,3 +218,20 @@ def test_two_nodes_cannot_be_one_client(made: polyrank.Recipe, tmp_path: Path) -
     nodes = Nodes(configs(tmp_path, ["0", "0"]))
     with pytest.raises(MessageError, match="site-1 states to be client '0', which site-0 is"):
         over_flower(made, tmp_path / "flower", FakeGrid(nodes), **{"min-nodes": 2})
+
+
+def test_a_node_that_fails_when_it_is_asked_who_it_is_is_asked_again(
+    made: polyrank.Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = []
+
+    def once(sent: Message, answer: Message) -> list[Message]:
+        if sent.metadata.message_type == "query" and not failed:
+            failed.append(sent)
+            return [failing(sent, "not yet")]
+        return [answer]
+
+    with caplog.at_level(logging.WARNING, "flwr"):
+        records = runs(made, tmp_path, once)
+    assert "node 100 did not say who it is" in caplog.text
+    assert [len(r["clients"]) for r in records.rounds] == [0, 4, 4]

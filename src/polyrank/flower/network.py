@@ -22,7 +22,8 @@ from polyrank.messages import Client, Download
 from polyrank.recipe import Recipe
 from polyrank.recipe.codecs import codec
 from polyrank.recipe.load import dump
-from polyrank.server.loop import Met, Reply
+from polyrank.server.joining import Met
+from polyrank.server.loop import Reply
 from polyrank.version import __version__
 from polyrank.wire.check import most_bytes, terms
 from polyrank.wire.pack import Size
@@ -145,17 +146,19 @@ class Network:
             if id := post.push(self.grid, node, post.QUERY, facts, b"", ttl):
                 letters[id] = post.Sent(node, ANSWER)
         for id, answer in post.pull(self.grid, letters, deadline, self.tell):
+            node = letters[id].node
+            if isinstance(answer, MessageError):
+                self.tell(f"node {node} did not say who it is: {answer}; it is asked again")
+                continue
             try:
-                yield self._admitted(letters[id].node, answer)
+                yield self._admitted(node, answer[0])
             except MessageError as error:
                 if round == 1:  # better now than in round nine
                     raise
                 self.tell(f"round {round}: {error}; it was left out")
 
-    def _admitted(self, node: int, answer: post.Answer) -> Stated:
-        if isinstance(answer, MessageError):
-            raise MessageError(f"node {node}: {answer}")
-        one = stated(node, answer[0], self.setup.classes)
+    def _admitted(self, node: int, facts: Mapping[str, Fact]) -> Stated:
+        one = stated(node, facts, self.setup.classes)
         before = self.nodes.get(one.client)
         if before is not None and before.node != node:
             raise MessageError(
