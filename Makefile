@@ -54,7 +54,7 @@ clean:
 	touch $@
 
 .venv/.dev: .venv/.installed
-	$(BIN)/pip install -q -e '.[demo,hub,dev]'
+	$(BIN)/pip install -q -e '.[demo,hub,flower,dev]'
 	touch $@
 
 .venv/.bench: .venv/.installed

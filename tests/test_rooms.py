@@ -8,7 +8,7 @@ SOURCE = Path(__file__).parents[1] / "src/polyrank"
 ROOMS = {
     "peft": {"lora/peft.py", "experiment/single.py"},  # the latter calls our own module
     "datasets": {"data/source.py"},
-    "flwr": {"engine/flower.py"},
+    "flwr": {"flower"},
     "plotly": {"report"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -37,6 +37,10 @@ class StorageError(PolyrankError, OSError):
     """A run folder, checkpoint or adapter folder that cannot be written or read."""
 
 
+class FederationError(PolyrankError):
+    """Sites, servers or their processes that are not as they have to be."""
+
+
 class SlowerWarning(UserWarning):
     """Something that costs time or memory and changes no result; the message is one line."""
 

@@ -31,10 +31,17 @@ def write(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from None
 
 
-def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+def write_folder(
+    path: Path, contents: Mapping[str, bytes], modes: Mapping[str, int] | None = None
+) -> None:
     """Make a folder of these files (names may have slashes), whole before it appears.
 
     A folder that is there already is replaced once the new one is complete.
+
+    Args:
+        path: the folder.
+        contents: by name.
+        modes: of files that are not 0o666, from the beginning; the umask applies.
 
     Raises:
         StorageError: the disk is full, or the place cannot be written.
@@ -46,7 +53,7 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
         try:
             new = Path(aside, "new")
             for name, data in contents.items():
-                _write_in(new / name, data)
+                _write_in(new / name, data, (modes or {}).get(name, 0o666))
             if target.exists():
                 target.rename(Path(aside, "old"))
             new.rename(target)
@@ -72,9 +79,9 @@ def unwritable(path: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot write {path}: {reason}; what was there before is unharmed")
 
 
-def _write_in(path: Path, data: bytes) -> None:
+def _write_in(path: Path, data: bytes, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         _fill(file.fileno(), data)
 
 

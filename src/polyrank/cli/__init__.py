@@ -2,5 +2,6 @@
 
 from polyrank.cli.commands import main
 from polyrank.cli.experiments import reproduce
+from polyrank.cli.federation import federation
 
-__all__ = ["main", "reproduce"]
+__all__ = ["federation", "main", "reproduce"]

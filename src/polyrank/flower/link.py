@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -92,23 +91,33 @@ def _connected(home: Path) -> socket.socket:
     private(home)
     if connection := _connection(home):
         return connection
-    log = home / LOG
-    with log.open("ab") as output:
-        # A session of its own: it must outlive the process of this message.
-        trainer = subprocess.Popen(
-            [sys.executable, "-m", "polyrank.flower.trainer", str(home), str(os.getppid())],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+    log, trainer = home / LOG, _started(home)
     end = time.monotonic() + START
     while time.monotonic() < end:
         if connection := _connection(home):
             return connection
         # One that finds another at work ends well: that one is about to listen.
-        if trainer.poll():
+        ended, code = os.waitpid(trainer, os.WNOHANG) if trainer else (0, 0)
+        if ended and code:
             break
+        trainer = 0 if ended else trainer
         time.sleep(0.1)
     last = log.read_text(errors="replace").strip().rpartition("\n")[2]
     raise TrainerError(f"the trainer does not start ({last or 'no word from it'}); see {log}")
+
+
+def _started(home: Path) -> int:
+    """The process id of a new trainer, in a session of its own: it outlives this message."""
+    command = [sys.executable, "-m", "polyrank.flower.trainer", str(home), str(os.getppid())]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    files_of_its_own = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(home / LOG), flags, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(
+        sys.executable, command, os.environ, file_actions=files_of_its_own, setsid=True
+    )
 
 
 def _connection(home: Path) -> socket.socket | None:

@@ -14,6 +14,7 @@ from polyrank.engine import passing
 from polyrank.errors import MessageError, PolyrankError
 from polyrank.experiment.setup import Setup
 from polyrank.flower import post
+from polyrank.flower.inorder import in_order
 from polyrank.flower.payload import Fact
 from polyrank.flower.stated import Stated, line, stated
 from polyrank.lora.factor import Factors
@@ -21,7 +22,8 @@ from polyrank.messages import Client, Download
 from polyrank.recipe import Recipe
 from polyrank.recipe.codecs import codec
 from polyrank.recipe.load import dump
-from polyrank.server.loop import Met, Reply
+from polyrank.server.joining import Met
+from polyrank.server.loop import Reply
 from polyrank.version import __version__
 from polyrank.wire.check import most_bytes, terms
 from polyrank.wire.pack import Size
@@ -95,8 +97,9 @@ class Network:
             time.sleep(post.POLL)
 
     def exchange(self, round: int, sent: Iterable[tuple[Client, Download]]) -> Iterator[Reply]:
-        """Send every client its download; the replies as they come, and why others are missing."""
-        end, waiting, letters = time.monotonic() + self.deadline, dict[str, Asked](), {}
+        """Send every client its download; the replies in the order of the clients."""
+        end = time.monotonic() + self.deadline
+        waiting, letters = dict[str, Asked](), dict[str, post.Sent]()
         for client, download in sent:
             node = self.nodes.get(client.id)
             if node is None:
@@ -112,14 +115,14 @@ class Network:
             letters[id] = post.Sent(node.node, most)
             # To decode a change one needs what it is the change of; nothing else is kept.
             waiting[id] = Asked(client, size, b"" if codec(self.recipe.wire.up).plain else data)
-        for id, answer in post.pull(self.grid, letters, end - time.monotonic(), self.tell):
+        answers = post.pull(self.grid, letters, end - time.monotonic(), self.tell)
+        for id, answer in in_order(list(waiting), answers):
             yield self._reply(waiting.pop(id), answer)
-        for asked in waiting.values():
-            reason = f"no answer within {self.deadline:g} s"
-            yield Reply(asked.client, None, reason, down=asked.down)
 
-    def _reply(self, asked: Asked, answer: post.Answer) -> Reply:
+    def _reply(self, asked: Asked, answer: post.Answer | None) -> Reply:
         client, down, data = asked
+        if answer is None:
+            return Reply(client, None, f"no answer within {self.deadline:g} s", down=down)
         if isinstance(answer, MessageError):
             return Reply(client, None, str(answer), down=down)
         facts, up = answer
@@ -143,17 +146,19 @@ class Network:
             if id := post.push(self.grid, node, post.QUERY, facts, b"", ttl):
                 letters[id] = post.Sent(node, ANSWER)
         for id, answer in post.pull(self.grid, letters, deadline, self.tell):
+            node = letters[id].node
+            if isinstance(answer, MessageError):
+                self.tell(f"node {node} did not say who it is: {answer}; it is asked again")
+                continue
             try:
-                yield self._admitted(letters[id].node, answer)
+                yield self._admitted(node, answer[0])
             except MessageError as error:
                 if round == 1:  # better now than in round nine
                     raise
                 self.tell(f"round {round}: {error}; it was left out")
 
-    def _admitted(self, node: int, answer: post.Answer) -> Stated:
-        if isinstance(answer, MessageError):
-            raise MessageError(f"node {node}: {answer}")
-        one = stated(node, answer[0], self.setup.classes)
+    def _admitted(self, node: int, facts: Mapping[str, Fact]) -> Stated:
+        one = stated(node, facts, self.setup.classes)
         before = self.nodes.get(one.client)
         if before is not None and before.node != node:
             raise MessageError(

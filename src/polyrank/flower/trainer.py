@@ -44,8 +44,8 @@ def _serve(connection: Any, alive: dict[str, int]) -> None:
         request, data = link.receive(connection)
         alive["pid"] = request["pid"]
         link.send(connection, *_answer(request, data))
-    except (EOFError, ConnectionError):
-        sys.stderr.write("a message's process went away before it was answered\n")
+    except (EOFError, ConnectionError) as error:
+        sys.stderr.write(f"a message's process went away before it was answered: {error!r}\n")
 
 
 def _answer(request: link.Told, data: bytes) -> tuple[link.Told, bytes]:
@@ -70,12 +70,18 @@ def _alone(home: Path) -> IO[bytes] | None:
 
 
 def _watch(alive: dict[str, int]) -> None:
-    while True:
-        try:
-            os.kill(alive["pid"], 0)
-        except ProcessLookupError:
-            os._exit(0)  # in the midst of a round too: nobody waits for it
+    while not _gone(alive["pid"]):
         time.sleep(1)
+    os._exit(0)  # in the midst of a round too: nobody waits for it
+
+
+def _gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    stat = Path(f"/proc/{pid}/stat")  # of Linux; one that is dead may wait for its parent
+    return stat.exists() and stat.read_bytes().rpartition(b")")[2].split()[0] == b"Z"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from polyrank.lora.factor import Dense, Factors
 from polyrank.messages import Client, Download, Upload
 from polyrank.recipe.schema import Aggregation
 from polyrank.server.held import held
+from polyrank.server.joining import Met, joined
 from polyrank.server.layout import settled
 from polyrank.server.optimizer import Moments, step
 from polyrank.server.sampling import sample
@@ -37,20 +38,6 @@ class Reply(NamedTuple):
 
 # All that an engine is: (round, what to send to whom) -> replies, as they come.
 Exchange = Callable[[int, Iterable[tuple[Client, Download]]], Iterable[Reply]]
-
-
-class Met(NamedTuple):
-    """What a client says of itself when it joins, or comes back.
-
-    Args:
-        rank: that it trains; None leaves it as it is.
-        examples: that it trains on.
-    """
-
-    rank: int | None
-    examples: int
-
-
 # Who has joined or come back before a round, by client id.
 Meet = Callable[[int], Mapping[str, Met]]
 # Ranks that change: (round just done, replies that count) -> new ranks by client.
@@ -126,7 +113,9 @@ def train(
     """Every round that is not done yet; `watch` hears of each reply (round, expected, reply)."""
     while federation.round < plan.rounds:
         number = federation.round + 1
-        plan, federation = joined(plan, federation, plan.meet(number))
+        known = joined(plan.clients, federation.ranks, federation.seen, plan.meet(number))
+        plan = plan._replace(clients=known.clients)
+        federation = replace(federation, ranks=known.ranks, seen=known.seen)
         chosen = participants(plan, federation, number)
         weigh = _weighing(plan, federation, chosen)
         intake = Intake(plan, federation, weigh, partial(watch, number, len(chosen)))
@@ -136,24 +125,6 @@ def train(
         info = {**told(weigh, [r.upload for r in intake.kept if r.upload], before), **own}
         federation = _moved_on(plan, federation, intake, state)
         yield Round(federation, info, intake.kept, intake.left_out)
-
-
-def joined(plan: Plan, federation: Federation, met: Mapping[str, Met]) -> tuple[Plan, Federation]:
-    """Plan and federation with what clients that joined or came back say of themselves.
-
-    A client at another rank than before is sent everything.
-    """
-    known = {c.id: c for c in plan.clients}
-    for id, (rank, examples) in sorted(met.items()):
-        if id in known:
-            known[id] = replace(known[id], examples=examples)
-        elif rank is not None:
-            known[id] = Client(id, rank, examples=examples)
-    ranks = {id: m.rank for id, m in met.items() if m.rank is not None}
-    changed = {id: r for id, r in ranks.items() if r != federation.ranks.get(id, known[id].rank)}
-    seen = {id: version for id, version in federation.seen.items() if id not in changed}
-    federation = replace(federation, seen=seen, ranks={**federation.ranks, **changed})
-    return plan._replace(clients=list(known.values())), federation
 
 
 def participants(plan: Plan, federation: Federation, number: int) -> list[Client]:

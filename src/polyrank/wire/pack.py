@@ -110,12 +110,13 @@ def upload_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Upload
         MessageError: they are not those of a well-formed upload.
     """
     try:
+        id, rank, seen = facts["client"]
         return Upload(
-            client=Client(*facts["client"]),
+            client=Client(str(id), _whole(rank), _whole(seen)),
             factors=_factors("factors", tensors, facts["scales"]),
-            examples=facts["examples"],
+            examples=_whole(facts["examples"]),
             dense=_plain("dense", tensors),
-            metrics=facts["metrics"],
+            metrics={str(name): _number(value) for name, value in facts["metrics"].items()},
             slots={name: tuple(map(int, slots)) for name, slots in facts["slots"].items()},
         )
     except MALFORMED as error:
@@ -155,7 +156,7 @@ def load_exactly(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {name: t.clone() for name, t in load(data).items()}
         length = int.from_bytes(data[:8], "little")
         facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["polyrank"])
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MessageError(f"not a message of this package: {error}") from None
     if not isinstance(facts, dict):
         raise MessageError("not a message of this package: its facts are no mapping")
@@ -176,10 +177,24 @@ def _tensors(
 
 def _factors(part: str, tensors: Mapping[str, Tensor], scales: Mapping[str, float]) -> Factors:
     return {
-        key.removeprefix(f"{part}/"): Factor(tensors[f"{key}/a"], tensors[f"{key}/b"], scale)
+        key.removeprefix(f"{part}/"): Factor(
+            tensors[f"{key}/a"], tensors[f"{key}/b"], _number(scale)
+        )
         for key, scale in scales.items()
         if key.startswith(f"{part}/")
     }
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
 
 
 def _plain(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
