@@ -20,8 +20,10 @@ from polyrank.wire.pack import (
     pack,
     save_exactly,
     size,
+    taken_apart,
     unpack_download,
     unpack_upload,
+    upload_of,
 )
 
 
@@ -164,3 +166,32 @@ def test_the_header_is_json_that_other_tools_can_read() -> None:
         *(f"factors/{n}/{t}" for n in UPLOAD.factors for t in "ab"),
         "dense/classifier.weight",
     }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"examples": "12"},
+        {"examples": 1.5},
+        {"examples": True},
+        {"client": ["a", "4", 0]},
+        {"client": ["a"]},
+        {"metrics": {"loss": "0"}},
+        {"metrics": [1]},
+        {"scales": {"factors/q": "1"}},
+        {"slots": {"q": ["x"]}},
+    ],
+)
+def test_an_upload_with_facts_of_other_kinds_is_malformed(change: dict[str, object]) -> None:
+    tensors, facts = taken_apart(Upload(Client("a", 2), {"q": factor(2)}, 12))
+    assert upload_of(tensors, facts).examples == 12
+    with pytest.raises(MessageError, match="not a well-formed upload"):
+        upload_of(tensors, {**facts, **change})
+
+
+def test_facts_nested_too_deep_are_no_message() -> None:
+    data = save_exactly({"x": torch.ones(1)}, {})
+    deep = data.replace(b"{}", b"[" * 200_000, 1)
+    length = int.from_bytes(data[:8], "little") + 200_000 - 2
+    with pytest.raises(MessageError):
+        load_exactly(length.to_bytes(8, "little") + deep[8:])

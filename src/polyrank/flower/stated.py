@@ -57,7 +57,9 @@ def stated(node: int, facts: Mapping[str, Fact], classes: Sequence[str]) -> Stat
         if isinstance(error, MessageError):
             raise
         raise MessageError(f"node {node} gave no well-formed answer: {error!r}") from None
-    if len(counts) != len(classes) or sum(counts) != examples or examples < 1:
+    if len(counts) != len(classes):
+        raise MessageError(f"{site} counts {len(counts)} classes, where there are {len(classes)}")
+    if sum(counts) != examples or examples < 1:
         raise MessageError(f"{site} states {examples} examples, but {sum(counts)} by class")
     if own and not rank:
         raise MessageError(f"{site} has data of its own and no rank; give rank= in its node config")
