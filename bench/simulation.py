@@ -16,10 +16,10 @@ Rates = dict[str, list[float]]
 TINY = [Setting(2, 1.0, 1, 4, 8, 1, True), Setting(2, 1.0, 1, 4, 4, 1)]
 QUICK = [Setting(64, 0.125, 2, 16, 64, 3, True), Setting(64, 0.5, 2, 4, 32, 3)]
 ALL = [
-    Setting(8, 1.0, 4, 16, 64, 2),
-    Setting(64, 1.0, 2, 16, 64, 2, True),
-    Setting(512, 0.125, 1, 16, 64, 2),
-    Setting(64, 1.0, 4, 4, 32, 3),
+    Setting(8, 1.0, 2, 16, 64, 3),
+    Setting(64, 0.25, 2, 16, 64, 3, True),
+    Setting(512, 1 / 32, 1, 16, 64, 3),
+    Setting(64, 0.5, 4, 4, 32, 3),
 ]
 PEFT, COPIES, G1, AUTO = "peft", "copies", "g1", "auto"
 FLOWER, KEPT = "flower", "flower_kept"

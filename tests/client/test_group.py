@@ -201,7 +201,7 @@ def test_the_size_of_a_group(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> N
     def size(asked: object, step: int) -> int:
         return group_size(setup.bench, setup.train, asked, Step(step, 1), [2] * 40)
 
-    assert [size(*x) for x in ((1, 4), (7, 4), ("auto", 128), ("auto", 4096))] == [1, 7, 8, 1]
+    assert [size(*x) for x in ((1, 4), (7, 4), ("auto", 512), ("auto", 8192))] == [1, 7, 8, 1]
     head = dense(setup.bench)
     assert size("auto", 1) == 32
     assert all(torch.equal(t, head[n]) for n, t in dense(setup.bench).items())

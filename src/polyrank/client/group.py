@@ -14,7 +14,7 @@ from polyrank.errors import RecipeError
 from polyrank.lora.factor import Factor
 from polyrank.seeds import derive
 
-TOKENS = 1024  # in a step: texts of several clients are padded to the longest of all
+TOKENS = 4096  # in a step: more gain nothing (LOG.md), and take memory
 MOST = 32
 SHARE = 0.5  # of the free memory: heaps fragment, and others need some too
 
