@@ -114,6 +114,11 @@ def excess(
 ) -> float:
     """‖Δ − BA‖ / ‖Δ − Δ_R‖ − 1 in float64: 0 is the best of rank R, −1 the exact sum."""
     b, a = (t.double() for t in found)
+    if len(a) >= min(len(b), a.shape[1]):  # a stack: its Gram matrices are larger than Δ
+        rest = -(b @ a)
+        for (bk, ak), w in zip(uploads, weights, strict=True):
+            rest.addmm_(bk.double(), ak.double(), alpha=w)
+        return float(rest.norm() / known.tail**0.5 - 1)
     cross = sum(
         w * float(((bk.double().T @ b) * (ak.double() @ a.T)).sum())
         for (bk, ak), w in zip(uploads, weights, strict=True)
