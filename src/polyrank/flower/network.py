@@ -13,7 +13,7 @@ from polyrank.client.model import template
 from polyrank.engine import passing
 from polyrank.errors import MessageError, PolyrankError
 from polyrank.experiment.setup import Setup
-from polyrank.flower import post
+from polyrank.flower import payload, post
 from polyrank.flower.inorder import in_order
 from polyrank.flower.payload import Fact
 from polyrank.flower.stated import Stated, line, stated
@@ -106,8 +106,9 @@ class Network:
                 yield Reply(client, None, "its node is not connected")
                 continue
             data, size = passing.delivery(self.recipe, round, client, download)
-            facts = self._facts(round, client)
-            id = post.push(self.grid, node.node, post.TRAIN, facts, data, self.deadline)
+            content = payload.packed(self._facts(round, client), data)
+            group = str(round)
+            id = post.push(self.grid, node.node, post.TRAIN, content, self.deadline, group)
             if id is None:
                 yield Reply(client, None, "the SuperLink did not take its message", down=size)
                 continue
@@ -115,7 +116,8 @@ class Network:
             letters[id] = post.Sent(node.node, most)
             # To decode a change one needs what it is the change of; nothing else is kept.
             waiting[id] = Asked(client, size, b"" if codec(self.recipe.wire.up).plain else data)
-        answers = post.pull(self.grid, letters, end - time.monotonic(), self.tell)
+        left = end - time.monotonic()
+        answers = post.pull(self.grid, letters, left, self.tell, payload.taken)
         for id, answer in in_order(list(waiting), answers):
             yield self._reply(waiting.pop(id), answer)
 
@@ -142,10 +144,10 @@ class Network:
         """Those of the nodes that can take part."""
         letters = {}
         for node in nodes:
-            facts, ttl = self._common(), max(deadline, 1.0)
-            if id := post.push(self.grid, node, post.QUERY, facts, b"", ttl):
+            content, ttl = payload.packed(self._common()), max(deadline, 1.0)
+            if id := post.push(self.grid, node, post.QUERY, content, ttl, "query"):
                 letters[id] = post.Sent(node, ANSWER)
-        for id, answer in post.pull(self.grid, letters, deadline, self.tell):
+        for id, answer in post.pull(self.grid, letters, deadline, self.tell, payload.taken):
             node = letters[id].node
             if isinstance(answer, MessageError):
                 self.tell(f"node {node} did not say who it is: {answer}; it is asked again")

@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from flwr.app import Message, MessageType
+from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from polyrank.errors import MessageError
-from polyrank.flower import payload
 from polyrank.flower.payload import Fact
 from polyrank.flower.stated import line
 
@@ -16,6 +15,7 @@ POLL = 0.5  # seconds between two looks for answers
 TOGETHER = 8  # answers that are in memory at once
 Answer = tuple[dict[str, Fact], bytes] | MessageError
 QUERY, TRAIN = MessageType.QUERY, MessageType.TRAIN
+T = TypeVar("T")
 
 
 class Sent(NamedTuple):
@@ -31,7 +31,7 @@ class Sent(NamedTuple):
 
 
 def push(
-    grid: Grid, node: int, kind: str, facts: Mapping[str, Fact], data: bytes, ttl: float
+    grid: Grid, node: int, kind: str, content: RecordDict, ttl: float, group: str
 ) -> str | None:
     """Send one message; returns its id, or None if it was not taken.
 
@@ -39,19 +39,21 @@ def push(
         grid: Flower's.
         node: to whom.
         kind: QUERY or TRAIN.
-        facts: the header.
-        data: what comes with it.
+        content: what is sent.
         ttl: seconds after which nobody waits for the answer.
+        group: Flower's name for messages that belong together.
     """
-    group = str(facts.get("round", "query"))
-    content = payload.packed(facts, data)
     message = Message(content, dst_node_id=node, message_type=kind, ttl=ttl, group_id=group)
     return next(iter(grid.push_messages([message])), None)
 
 
 def pull(
-    grid: Grid, waiting: Mapping[str, Sent], deadline: float, tell: Callable[[str], None]
-) -> Iterator[tuple[str, Answer]]:
+    grid: Grid,
+    waiting: Mapping[str, Sent],
+    deadline: float,
+    tell: Callable[[str], None],
+    read: Callable[[RecordDict, int], T],
+) -> Iterator[tuple[str, T | MessageError]]:
     """(id of the message, what was answered or why that cannot be used), as they come.
 
     Each message is answered once; those that no answer came to by the deadline are not named.
@@ -61,6 +63,7 @@ def pull(
         waiting: messages sent, by id.
         deadline: seconds from now.
         tell: hears of answers that nobody waits for.
+        read: (content, bytes at most) to what is answered, or a MessageError.
     """
     left, end = dict(waiting), time.monotonic() + deadline
     while left:
@@ -72,21 +75,21 @@ def pull(
                     node = message.metadata.src_node_id
                     tell(f"node {node} answered what nobody waits for; it was left out")
                     continue
-                yield asked, _read(message, sent)
+                yield asked, _read(message, sent, read)
         if left and time.monotonic() >= end:
             return
         if left:
             time.sleep(POLL)
 
 
-def _read(message: Message, sent: Sent) -> Answer:
+def _read(message: Message, sent: Sent, read: Callable[[RecordDict, int], T]) -> T | MessageError:
     if message.has_error():
         reason = line(message.error.reason or "no reason given").strip()
         return MessageError(f"its node failed (Flower's code {message.error.code}): {reason}")
     if message.metadata.src_node_id != sent.node:
         return MessageError(f"answered by node {message.metadata.src_node_id}, not {sent.node}")
     try:
-        return payload.taken(message.content, sent.most)
+        return read(message.content, sent.most)
     except MessageError as error:
         return error
 
