@@ -21,6 +21,7 @@ from polyrank.errors import PolyrankError
 SOCKET, LOG = "trainer.sock", "trainer.log"
 LENGTHS = struct.Struct(">IQ")
 START = 120.0  # seconds for a trainer to listen: it loads torch first
+PAUSES = (0.0, 0.5, 2.0)  # seconds before each try to be answered
 Told = dict[str, Any]
 
 
@@ -31,13 +32,14 @@ class TrainerError(PolyrankError, RuntimeError):
 def ask(home: Path, header: Mapping[str, Any], data: bytes) -> tuple[Told, bytes]:
     """What the site's trainer answers; one is started if there is none.
 
-    A trainer that ends before it answers is started again once: a round is done anew from the state
-    before it.
+    A trainer that ends before it answers is started again: a round is done anew from the state
+    before it. One that is being killed may still take a connection, so there are pauses.
 
     Raises:
         TrainerError: it cannot be started, or ended again.
     """
-    for _ in range(2):
+    for pause in PAUSES:
+        time.sleep(pause)
         with _connected(home) as connection:
             try:
                 send(connection, {**header, "pid": os.getppid()}, data)
@@ -51,7 +53,8 @@ def send(connection: socket.socket, header: Mapping[str, Any], data: bytes) -> N
     """One message, whole."""
     text = json.dumps(header).encode()
     connection.sendall(LENGTHS.pack(len(text), len(data)) + text)
-    connection.sendall(data)
+    if data:  # the other side may have all it needs, and be gone
+        connection.sendall(data)
 
 
 def receive(connection: socket.socket) -> tuple[Told, bytes]:
