@@ -16,6 +16,7 @@ from queue import Queue
 from typing import Any
 
 import psutil
+import ray  # noqa: F401  (the engine's; a federation over a network needs none of it)
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
