@@ -85,7 +85,8 @@ class Loopback:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, **QUIET, "FLWR_HOME": str(self.folder / "flwr")}
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # Flower starts its own by their names
+        return {**os.environ, **QUIET, "PATH": path, "FLWR_HOME": str(self.folder / "flwr")}
 
     def start(self, name: str, *command: str | Path, **more: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
