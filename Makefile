@@ -50,7 +50,7 @@ clean:
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv || \
 	  { rm -rf .venv; echo "make: Python's venv is missing; on Debian: apt install python3-venv"; exit 1; }
 	$(BIN)/pip install -q torch==2.13.0
-	$(BIN)/pip install -q -e '.[demo]'
+	$(BIN)/pip install -q -e '.[demo,flower]'
 	touch $@
 
 .venv/.dev: .venv/.installed

@@ -42,6 +42,7 @@ class App:
     def __init__(self, ranks: dict[int, int]) -> None:
         self.configs = {node: {"rank": rank} for node, rank in ranks.items()}
         self.seen: list[tuple[int, int, ArrayRecord]] = []
+        self.told: list[object] = []
 
     def answer(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
@@ -55,6 +56,7 @@ class App:
         sent = message.content.array_records["arrays"]
         round = int(str(message.content.config_records["config"]["server-round"]))
         self.seen.append((round, node, sent))
+        self.told.append(message.content.config_records["config"].get("lr"))
         trained = ArrayRecord({
             name: Array(step(node, round, array.numpy())) for name, array in sent.items()
         })  # fmt: skip
@@ -210,3 +212,4 @@ def test_config_reaches_the_clients() -> None:
     grid = FakeGrid(app)
     Strategy("replicate").start(grid, arrays(MOST), 1, 2.0, ConfigRecord({"lr": 0.5}))
     assert {round for round, _, _ in app.seen} == {1}
+    assert app.told == [0.5] * len(RANKS)

@@ -14,7 +14,7 @@ from polyrank.errors import RecipeError
 from polyrank.lora.factor import Factor
 from polyrank.seeds import derive
 
-TOKENS = 4096  # in a step: more gain nothing (LOG.md), and take memory
+TOKENS = 4096  # in a step: the most that was measured (LOG.md)
 MOST = 32
 SHARE = 0.5  # of the free memory: heaps fragment, and others need some too
 

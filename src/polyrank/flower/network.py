@@ -17,7 +17,6 @@ from polyrank.flower import payload, post
 from polyrank.flower.inorder import in_order
 from polyrank.flower.payload import Fact
 from polyrank.flower.stated import Stated, line, stated
-from polyrank.lora.factor import Factors
 from polyrank.messages import Client, Download
 from polyrank.recipe import Recipe
 from polyrank.recipe.codecs import codec
@@ -100,6 +99,7 @@ class Network:
         """Send every client its download; the replies in the order of the clients."""
         end = time.monotonic() + self.deadline
         waiting, letters = dict[str, Asked](), dict[str, post.Sent]()
+        like = template(self.setup.bench, 1)
         for client, download in sent:
             node = self.nodes.get(client.id)
             if node is None:
@@ -112,7 +112,7 @@ class Network:
             if id is None:
                 yield Reply(client, None, "the SuperLink did not take its message", down=size)
                 continue
-            most = most_bytes(terms(download, client, self.like), download.dense)
+            most = most_bytes(terms(download, client, like), download.dense)
             letters[id] = post.Sent(node.node, most)
             # To decode a change one needs what it is the change of; nothing else is kept.
             waiting[id] = Asked(client, size, b"" if codec(self.recipe.wire.up).plain else data)
@@ -169,11 +169,6 @@ class Network:
         if one.rank is not None and (reason := self.allowed(one.rank)):
             raise MessageError(f"{one.site} states rank {one.rank}, {reason}")
         return one
-
-    @property
-    def like(self) -> Factors:
-        """One factor per adapted layer, for shapes."""
-        return template(self.setup.bench, 1)
 
     def _facts(self, round: int, client: Client) -> dict[str, Fact]:
         return {

@@ -19,6 +19,7 @@ from polyrank.server.joining import Met
 from polyrank.server.loop import Reply
 
 ARRAYS, EXAMPLES = "arrays", "num-examples"
+STATED = 60.0  # seconds for a node to state its rank: one that hangs must not hold up a round
 LOG = logging.getLogger("flwr")
 _REMEDY = "add app.query()(polyrank.flower.rank.state_rank) to its ClientApp"
 
@@ -80,8 +81,8 @@ class Nodes:
         for node in sorted(here - set(self.ranks)):
             if id := post.push(self.grid, node, post.QUERY, RecordDict(), self.timeout, RANK):
                 letters[id] = post.Sent(node, 0)
-        new = {}
-        for id, rank in post.pull(self.grid, letters, self.timeout, LOG.warning, _rank):
+        new, patience = {}, min(STATED, self.timeout)
+        for id, rank in post.pull(self.grid, letters, patience, LOG.warning, _rank):
             node = letters[id].node
             if isinstance(rank, MessageError):
                 tell(f"node {node} does not state its rank: {rank}; {_REMEDY}")
@@ -124,7 +125,7 @@ class Nodes:
             adapter = taken(record, self.scale)
         except MessageError as error:
             return Reply(client, None, line(error))
-        self.metrics[client.id] = answer
+        self.metrics[client.id] = RecordDict(dict(answer.metric_records))  # without the arrays
         return Reply(client, Upload(client, adapter.factors, examples, adapter.dense))
 
 
