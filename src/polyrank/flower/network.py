@@ -1,7 +1,6 @@
 """The engine: clients are nodes of a Flower federation, and rounds are messages to them."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from polyrank.experiment.setup import Setup
 from polyrank.flower import payload, post
 from polyrank.flower.inorder import in_order
 from polyrank.flower.payload import Fact
-from polyrank.flower.stated import Stated, line, stated
+from polyrank.flower.stated import Stated, consists, line, seconds, stated
 from polyrank.messages import Client, Download
 from polyrank.recipe import Recipe
 from polyrank.recipe.codecs import codec
@@ -135,10 +134,10 @@ class Network:
         try:
             sent = passing.delivered(self.recipe, data) if data else Download()
             upload = passing.answered(self.recipe, self.setup.bench, client, sent, up)
-            size, seconds = _size(facts, len(up)), _seconds(facts)
+            size, took = consists(facts, len(up)), seconds(facts)
         except MessageError as error:
             return Reply(client, None, line(error), Size(len(up), 0, 0), down)
-        return Reply(client, upload, None, size, down, seconds)
+        return Reply(client, upload, None, size, down, took)
 
     def _asked(self, nodes: Iterable[int], deadline: float, round: int) -> Iterator[Stated]:
         """Those of the nodes that can take part."""
@@ -187,20 +186,3 @@ class Network:
             "run": self.run,
             "version": __version__,
         }
-
-
-def _size(facts: Mapping[str, Fact], total: int) -> Size:
-    """What an upload consists of, as its client says, within what arrived."""
-    factors, dense = (facts.get(key) for key in ("factors", "dense"))
-    if not (isinstance(factors, int) and isinstance(dense, int) and min(factors, dense) >= 0):
-        raise MessageError("does not say what its bytes are")
-    if factors + dense > total:
-        raise MessageError(f"says that {factors + dense} of its {total} bytes are tensors")
-    return Size(total, factors, dense)
-
-
-def _seconds(facts: Mapping[str, Fact]) -> float:
-    seconds = facts.get("seconds")
-    if isinstance(seconds, str) or seconds is None or not 0 <= seconds < math.inf:
-        raise MessageError("does not say how long it took")
-    return float(seconds)

@@ -1,11 +1,13 @@
 """What nodes state of themselves, read as strictly as anything that comes over a network."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from polyrank.errors import MessageError
 from polyrank.flower.payload import Fact
+from polyrank.wire.pack import Size
 
 
 class Stated(NamedTuple):
@@ -64,6 +66,24 @@ def stated(node: int, facts: Mapping[str, Fact], classes: Sequence[str]) -> Stat
     if own and not rank:
         raise MessageError(f"{site} has data of its own and no rank; give rank= in its node config")
     return Stated(node, site, client, rank or None, own, examples, counts)
+
+
+def consists(facts: Mapping[str, Fact], total: int) -> Size:
+    """What an upload consists of, as its client says, within what arrived."""
+    factors, dense = (facts.get(key) for key in ("factors", "dense"))
+    if not (isinstance(factors, int) and isinstance(dense, int) and min(factors, dense) >= 0):
+        raise MessageError("does not say what its bytes are")
+    if factors + dense > total:
+        raise MessageError(f"says that {factors + dense} of its {total} bytes are tensors")
+    return Size(total, factors, dense)
+
+
+def seconds(facts: Mapping[str, Fact]) -> float:
+    """How long a client says that its round took."""
+    found = facts.get("seconds")
+    if isinstance(found, str) or found is None or not 0 <= found < math.inf:
+        raise MessageError("does not say how long it took")
+    return float(found)
 
 
 def line(value: object) -> str:
