@@ -14,9 +14,10 @@ demo: install
 test: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-# Beside its peers, under an hour; writes bench/results/latest.json and docs/performance.md.
+# Beside its peers; writes bench/results/latest.json and docs/performance.md. ONLY=wire,scale measures
+# these sections again and keeps the others.
 bench: .venv/.bench
-	$(BIN)/python -m bench run
+	$(BIN)/python -m bench run $(if $(ONLY),--only $(ONLY))
 
 bench-quick: .venv/.bench
 	$(BIN)/python -m bench run --size quick --only aggregation,simulation

@@ -51,7 +51,7 @@ def run(
                 progress.console.print(f"{name}: {_line(row)}", highlight=False, markup=False)
 
         whole = measure(names, cast(Size, size), threads, into, say)
-    if page_into is None and size == "full" and names == list(SECTIONS):
+    if page_into is None and size == "full" and into == LATEST:
         page_into = ROOT / "docs/performance.md"
     if page_into is not None:
         page_into.write_text(page(json.loads(into.read_text())))

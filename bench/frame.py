@@ -22,6 +22,8 @@ Say = Callable[[str, Row | None], None]  # hears of a section's beginning, and o
 def measure(names: Sequence[str], size: Size, threads: int, into: Path, say: Say) -> bool:
     """Run sections and write what they find, whole or until they are interrupted.
 
+    Sections of the file that are not asked for stay, if they are of this machine and size.
+
     Args:
         names: of SECTIONS.
         size: how much is measured.
@@ -33,15 +35,24 @@ def measure(names: Sequence[str], size: Size, threads: int, into: Path, say: Say
         Whether it was done to the end.
     """
     torch.set_num_threads(threads)
-    found = _begun(size, threads)
+    found, whole = _begun(size, threads), True
+    found["sections"] = _kept(found, into, names)
     try:
         for name in names:
             say(name, None)
             _add(found, name, size, into, say)
     except KeyboardInterrupt:
-        found["interrupted"] = True
+        found["sections"][-1]["interrupted"], whole = True, False
     _write(found, into)
-    return not found["interrupted"]
+    return whole
+
+
+def _kept(now: dict[str, Any], into: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Sections that an earlier run wrote and this one does not measure."""
+    before = json.loads(into.read_text()) if into.exists() else {}
+    if any(before.get(key) != now[key] for key in ("size", "machine")):
+        return []
+    return [one for one in before["sections"] if one["name"] not in names]
 
 
 def _begun(size: Size, threads: int) -> dict[str, Any]:
@@ -56,21 +67,22 @@ def _begun(size: Size, threads: int) -> dict[str, Any]:
     }
     return {
         "size": size,
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "interrupted": False,
         "machine": machine.description(threads),
         "limits": limits,
         "versions": machine.versions(),
-        "ratios": {},
-        "spread": {},
-        "sections": [],
     }
 
 
 def _add(found: dict[str, Any], name: str, size: Size, into: Path, say: Say) -> None:
     """Run a section; what it has told until an interruption or a failure stays."""
     rows: list[Row] = []
-    found["sections"].append({"name": name, "title": name.capitalize(), "rows": rows, "notes": []})
+    this: dict[str, Any] = {
+        "name": name, "title": name.capitalize(), "rows": rows, "notes": [], "ratios": {},
+        "spread": {}, "interrupted": False, "limits": found["limits"],
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "polyrank": found["versions"]["polyrank"],
+    }  # fmt: skip
+    found["sections"].append(this)
 
     def tell(row: Row) -> None:
         rows.append(row)
@@ -84,15 +96,24 @@ def _add(found: dict[str, Any], name: str, size: Size, into: Path, say: Say) -> 
     except Failed as error:
         tell({"note": f"failed: {error}"})
         return
-    found["sections"][-1] |= {"title": section.title, "rows": section.rows, "notes": section.notes}
-    found["ratios"] |= section.ratios
-    found["spread"] |= section.spread
+    this |= {key: getattr(section, key) for key in ("title", "rows", "notes", "ratios", "spread")}
     _write(found, into)
 
 
 def _write(found: dict[str, Any], into: Path) -> None:
-    """Replace the file in one step."""
+    """Replace the file in one step; its flat ratios are those of all sections."""
+    order = [name for name in SECTIONS if name in {one["name"] for one in found["sections"]}]
+    sections = sorted(found["sections"], key=lambda one: order.index(one["name"]))
+    flat = {
+        key: {name: value for one in sections for name, value in one[key].items()}
+        for key in ("ratios", "spread")
+    }
     into.parent.mkdir(parents=True, exist_ok=True)
     part = into.with_suffix(".part")
-    part.write_text(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    part.write_text(
+        json.dumps(
+            {**found, **flat, "sections": sections}, indent=1, ensure_ascii=False, allow_nan=False
+        )
+        + "\n"
+    )
     part.replace(into)

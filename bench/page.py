@@ -7,9 +7,9 @@ from bench.marks import MARKS
 
 HEAD = """# Performance
 
-Written by `make bench`; do not edit. Every figure below was measured in one run on one machine,
-beside peers that are written out in [bench/peers](../bench/peers) as plainly as their own code
-does it. `make bench-compare BASE=rev` holds a later state against an earlier one.
+Written by `make bench`; do not edit. Every section was measured in one run, all of them on one
+machine, beside peers that are written out in [bench/peers](../bench/peers) as plainly as their own
+code does it. `make bench-compare BASE=rev` holds a later state against an earlier one.
 """
 
 
@@ -17,7 +17,8 @@ def page(found: Mapping[str, Any]) -> str:
     """The whole page: ratios first, then a table for each section."""
     parts = [HEAD, _about(found), _marks(found["ratios"]), _others(found)]
     for section in found["sections"]:
-        parts.append(f"## {section['title']}\n\n" + "\n\n".join(section["notes"]))
+        parts.append(f"## {section['title']}\n\n{_when(section)}")
+        parts.append("\n\n".join(section["notes"]))
         parts.append(table(section["rows"]))
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
@@ -46,18 +47,26 @@ def cell(value: object) -> str:
 
 
 def _about(found: Mapping[str, Any]) -> str:
-    machine, limits = found["machine"], found["limits"]
-    rates = ", ".join(f"{name} {value / 1e9:.3g}" for name, value in limits["matmul"].items())
     versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items() if v is not None)
     missing = ", ".join(k for k, v in found["versions"].items() if v is None)
     lines = [
-        f"- Run: {found['size']}, {found['date']}" + (", interrupted" * found["interrupted"]) + ".",
-        "- Machine: " + ", ".join(f"{k} {v}" for k, v in machine.items()) + ".",
-        f"- Measured peak of a matrix product in GFLOP/s: {rates}; copy bandwidth "
-        f"{limits['copy'] / 1e9:.3g} GB/s.",
+        f"- Size of the run: {found['size']}.",
+        "- Machine: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + ".",
         f"- Versions: {versions}." + (f" Not installed: {missing}." if missing else ""),
     ]
     return "\n".join(lines)
+
+
+def _when(section: Mapping[str, Any]) -> str:
+    """When, with what, and beside which limits a section was measured."""
+    limits = section["limits"]
+    rates = ", ".join(f"{name} {value / 1e9:.3g}" for name, value in limits["matmul"].items())
+    return (
+        f"Measured {section['date']} with {section['polyrank'] or 'no known revision'}"
+        + (", interrupted" * section["interrupted"])
+        + f". Peak of a matrix product in GFLOP/s: {rates}; copy bandwidth "
+        f"{limits['copy'] / 1e9:.3g} GB/s."
+    )
 
 
 def _marks(ratios: Mapping[str, float]) -> str:

@@ -93,18 +93,36 @@ def test_an_interrupted_run_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.M
     whole = frame.measure(["gpu"], "tiny", 1, into, lambda name, row: said.append(row))
     found = json.loads(into.read_text())
     assert not whole
-    assert found["interrupted"]
+    assert found["sections"][0]["interrupted"]
     assert found["sections"][0]["rows"] == [{"model": "one", "samples/s": 1.0}]
     assert said == [None, {"model": "one", "samples/s": 1.0}]
     assert "interrupted" in page(found)
 
 
+def test_sections_that_are_not_measured_again_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(quick: bool, limits: Limits) -> Section:
+        return Section("Title", [{"speed": 1.0}], {name: 1.0}, ["how to read it"])
+
+    into = tmp_path / "latest.json"
+    for name in ("wire", "gpu"):  # the other way round on the page
+        monkeypatch.setattr(f"bench.{name}.run", once)
+        frame.measure([name], "tiny", 1, into, lambda name, row: None)
+    found = json.loads(into.read_text())
+    assert [section["name"] for section in found["sections"]] == ["gpu", "wire"]
+    assert found["ratios"] == {"wire": 1.0, "gpu": 1.0}
+    text = page(found)
+    assert text.count("how to read it") == text.count("Measured 2") == 2
+    other = {**found, "machine": {"cpu": "another"}}
+    into.write_text(json.dumps(other))
+    frame.measure(["gpu"], "tiny", 1, into, lambda name, row: None)
+    assert [section["name"] for section in json.loads(into.read_text())["sections"]] == ["gpu"]
+
+
 def test_a_missed_mark_says_no() -> None:
     found = {"ratios": {"aggregation_vs_flexlora_4096_k100": 99.0}, "spread": {}, "sections": []}
-    about: dict[str, Any] = {
-        "size": "full", "date": "2026-11-25", "interrupted": False, "machine": {"cores": 2},
-        "versions": {"torch": "2"}, "limits": {"matmul": {"float32": 1e11}, "copy": 1e10},
-    }  # fmt: skip
+    about: dict[str, Any] = {"size": "full", "machine": {"cores": 2}, "versions": {"torch": "2"}}
     text = page({**about, **found})
     assert "| `aggregation_vs_flexlora_4096_k100` | 99 | ≥ 100 | **no** |" in text
     found["ratios"]["aggregation_vs_flexlora_4096_k100"] = 101.0
