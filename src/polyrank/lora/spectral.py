@@ -1,11 +1,12 @@
 """Best approximations and spectra of updates, none by a dense matrix where that costs more.
 
 A cost model chooses between an exact decomposition and one that is grown until it is accurate
-(lora/krylov.py). Its constants are from single measurements of each step (LOG.md).
+(lora/krylov.py). Its constants are from single measurements of each step (LOG.md), and the
+benchmark holds its choices against the other ways.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from polyrank.lora import krylov
 from polyrank.lora.algebra import stack, total, truncate, whole
 from polyrank.lora.factor import Factor
 
+Way = Literal["core", "gram", "grown"]
 USUAL = 5  # directions for each slot of the answer, in spectra that are neither steep nor flat
 
 
@@ -40,7 +42,7 @@ def best(parts: Sequence[Factor], rank: int | None = None) -> Factor:
             where the sum is decomposed whole.
         rank: slots to keep; None keeps all.
     """
-    u, s, vt = _decomposed(parts, rank)
+    u, s, vt = decomposed(parts, rank, way(parts, rank))
     floor = s[:1] * max(parts[0].shape) * torch.finfo(s.dtype).eps
     s = torch.where(s > floor, s, 0.0)
     found = Factor((s > 0)[:, None] * vt, u * s)
@@ -49,19 +51,35 @@ def best(parts: Sequence[Factor], rank: int | None = None) -> Factor:
 
 def leads(parts: Sequence[Factor], rank: int) -> bool:
     """Whether the leading part alone is expected to cost less than decomposing the whole sum."""
-    return parts[0].a.dtype != torch.float64 and _costs(parts).worth(rank)
+    return way(parts, rank) == "grown"
 
 
-def _decomposed(parts: Sequence[Factor], rank: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """(U, Σ, Vᵀ) of the sum, or of its leading part, by what is expected to cost least."""
+def way(parts: Sequence[Factor], rank: int | None) -> Way:
+    """How a sum is decomposed: what is expected to cost least (in float64, what is exact)."""
     if parts[0].a.dtype == torch.float64:
-        return _by_core(stack(parts))
+        return "core"
     costs = _costs(parts)
     if rank is not None and costs.worth(rank):
-        found = krylov.leading(_operator(parts, costs.dense), rank, costs.most)
-        if found is not None:
+        return "grown"
+    return "gram" if costs.gram < costs.core else "core"
+
+
+def decomposed(
+    parts: Sequence[Factor], rank: int | None, how: Way
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(U, Σ, Vᵀ) of the sum, or of its leading part, in one way.
+
+    Args:
+        parts: terms of the sum.
+        rank: how many directions are needed; only `grown` leaves out others.
+        how: the way; `grown` gives way to an exact one where it turns out to cost more.
+    """
+    if how == "grown" and rank is not None:
+        costs = _costs(parts)
+        if found := krylov.leading(_operator(parts, costs.dense), rank, costs.most):
             return found
-    return _by_gram(total(parts).delta) if costs.gram < costs.core else _by_core(stack(parts))
+        how = way(parts, None)
+    return _by_gram(total(parts).delta) if how == "gram" else _by_core(stack(parts))
 
 
 def _costs(parts: Sequence[Factor]) -> "Costs":
