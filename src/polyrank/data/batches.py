@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import pad
 
 WINDOW = 16  # batches that are sorted by length together
-PASS = 128  # tokens that one more pass costs as much as; 180 were measured, optimizer and all (LOG.md)
+PASS = 128  # tokens that one more pass costs as much as; 180 with the optimizer (LOG.md)
 Indices = Sequence[int] | Int64[Tensor, " _"]
 
 
