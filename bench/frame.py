@@ -14,7 +14,9 @@ from bench.measure import Failed
 from bench.section import Limits, Row, Section
 
 # in the order of the page
-SECTIONS = ("aggregation", "choices", "simulation", "efficiency", "gpu", "wire", "scale")
+SECTIONS = (
+    "aggregation", "choices", "simulation", "efficiency", "gpu", "wire", "scale", "plan",
+)  # fmt: skip
 Size = Literal["full", "quick", "tiny"]
 Say = Callable[[str, Row | None], None]  # hears of a section's beginning, and of each row
 

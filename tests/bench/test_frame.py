@@ -29,11 +29,11 @@ def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a run of every section but the third writes (the third measures as the second does)."""
+    """What a run of all sections but some writes (the third measures as the second does)."""
     folder = tmp_path_factory.mktemp("bench")
     into, text = folder / "latest.json", folder / "page.md"
     done = bench(
-        "run", "--size", "tiny", "--threads", "1", "--only", "aggregation,simulation,gpu",
+        "run", "--size", "tiny", "--threads", "1", "--only", "aggregation,choices,simulation,gpu,plan",
         "--into", str(into), "--page", str(text),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -66,8 +66,10 @@ def test_it_says_what_it_was_measured_with_but_not_whose_machine(tiny: dict[str,
 @pytest.mark.slow
 def test_every_method_has_a_row_or_a_reason(tiny: dict[str, Any]) -> None:
     rows = [row for section in tiny["sections"] for row in section["rows"]]
-    assert all("note" in row or "seconds" in row or "samples/s" in row for row in rows)
-    simulated = [row for row in tiny["sections"][1]["rows"] if row["dtype"] == "float32"]
+    shown = {"note", "seconds", "samples/s", "chosen", "planned"}
+    assert all(shown & row.keys() for row in rows)
+    (simulation,) = (one for one in tiny["sections"] if one["name"] == "simulation")
+    simulated = [row for row in simulation["rows"] if row["dtype"] == "float32"]
     named = " ".join(row["method"] for row in simulated)
     assert all(word in named for word in ("plain PEFT", "FLoRA", "Flower", "one client", "auto"))
     flower = next(row for row in simulated if "Flower" in row["method"])

@@ -53,6 +53,16 @@ def test_run_prints_a_line_per_round_and_where_things_are(recipe: Path, polyrank
     assert expected <= {p.name for p in folder.iterdir()}
 
 
+def test_plan_has_a_line_per_rank_and_writes_nothing(recipe: Path, polyrank: Command) -> None:
+    code, out, _ = polyrank("plan", recipe)
+    assert code == 0
+    ranks = [line.split()[0] for line in out.splitlines() if line[:4].strip().isdigit()]
+    assert ranks == ["1", "2", "4", "8"]
+    for word in ("GiB", "s a round", "MB up", "MB down"):
+        assert word in out
+    assert not (recipe.parent / "runs").exists()
+
+
 def test_compare_prints_a_table_and_writes_one_report(recipe: Path, polyrank: Command) -> None:
     chosen = ("--algorithms", "zero-pad,flora", "--seeds", "2")
     _, out, _ = polyrank("compare", recipe, *chosen, "rounds=1")

@@ -110,6 +110,17 @@ def algorithms(
         out.print(line)
 
 
+@app.command()
+def plan(recipe: Source, overrides: Overrides = None) -> None:
+    """Say what a recipe will ask of a client at each rank: memory, time, bytes."""
+    from polyrank.cli.planning import pictured
+    from polyrank.experiment.planning import needs
+
+    loaded = read(recipe, overrides)
+    with located(loaded):
+        out.print(pictured(loaded.recipe, needs(loaded.recipe)))
+
+
 @app.command(name="recipe")
 def recipe_(
     source: Annotated[Optional[str], typer.Argument(metavar="[RECIPE]")] = None,  # noqa: UP045

@@ -1,4 +1,4 @@
-"""How much memory is free on this machine, or in the container that the process is in."""
+"""How much memory is free on this machine or in the process's container, and how much it has."""
 
 import os
 from collections.abc import Iterator
@@ -21,6 +21,12 @@ def free(device: torch.device, root: Path = _ROOT) -> int | None:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return min((*_system(root), *_groups(root)), default=None)
+
+
+def resident(root: Path = _ROOT) -> int:
+    """Bytes of this process in memory now; 0 where nothing says so."""
+    fields = _read(root / "proc/self/statm").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
 
 
 def _system(root: Path) -> Iterator[int]:

@@ -44,11 +44,11 @@ def train(bench: Workbench, task: Task, jobs: Sequence[Job]) -> list[list[float]
     ]
     tokens = jobs[0].share.tokens
     streams = [stream(task, job) for job in jobs]
-    steps = [_steps(task.local, len(job.share.train)) for job in jobs]
+    counts = [steps(task.local, len(job.share.train)) for job in jobs]
     losses: list[list[float]] = [[] for _ in jobs]
     bench.net.train()
     with seeded(task.seed, "fit", task.round, *(job.client.id for job in jobs)):
-        while active := [i for i, n in enumerate(steps) if n > len(losses[i])]:
+        while active := [i for i, n in enumerate(counts) if n > len(losses[i])]:
             optimizer.zero_grad(set_to_none=True)
             some = [next(streams[i]) for i in active]
             for run in alike(some):  # of similar length; each client's gradient comes from one
@@ -118,5 +118,6 @@ def _penalty(
     return (lambda: torch.stack([term() for term in terms]).sum()) if terms else None
 
 
-def _steps(local: Local, examples: int) -> int:
+def steps(local: Local, examples: int) -> int:
+    """How many optimizer steps a client with so many examples takes in a round."""
     return local.steps or local.epochs * math.ceil(examples / local.batch)

@@ -1,0 +1,115 @@
+"""What a recipe will ask of a client at each rank, before it is run: memory, seconds, bytes.
+
+Memory is what this process holds beside the model, and one step's tensors (client/memory.py).
+Seconds are those of a few real steps here, at the lowest and the highest rank and straight between
+them. Bytes are those of packed messages (experiment/costs.py).
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+from typing import NamedTuple
+
+from polyrank.client.fit import fit
+from polyrank.client.job import job
+from polyrank.client.memory import profile
+from polyrank.client.room import resident
+from polyrank.client.training import steps
+from polyrank.engine import passing
+from polyrank.experiment.costs import cost
+from polyrank.experiment.ready import planned, prepared
+from polyrank.experiment.setup import Setup, moments, text_length
+from polyrank.messages import Client
+from polyrank.recipe import Recipe
+from polyrank.server.loop import Plan
+
+FEW, TRIES = 4, 3  # steps that are timed together, and how often
+
+
+class Need(NamedTuple):
+    """What one client of a rank needs: of those that have it, the one with the most examples.
+
+    Args:
+        rank: of the client.
+        clients: how many have this rank.
+        examples: that it trains on.
+        steps: of a round.
+        memory: bytes of its process at its fullest moment.
+        seconds: that its part of a round takes by itself, on this machine.
+        up, down: bytes of its messages in the second round.
+    """
+
+    rank: int
+    clients: int
+    examples: int
+    steps: int
+    memory: int
+    seconds: float
+    up: int
+    down: int
+
+
+def needs(recipe: Recipe) -> list[Need]:
+    """What the recipe asks of its clients, by rank.
+
+    Raises:
+        PolyrankError: whatever is wrong with the recipe, the data or the model.
+    """
+    setup = prepared(recipe)
+    plan, _ = planned(recipe, setup)
+    one = profile(setup.bench, recipe.local.batch, text_length(recipe), moments(recipe))
+    beside = resident() - one.base
+    bytes_ = cost(
+        plan.algorithm, plan.clients, plan.template, setup.dense, recipe.seed, recipe.wire
+    )
+    most = _most(setup, plan.clients)
+    ends = {rank: _pace(recipe, setup, plan, most[rank]) for rank in (min(most), max(most))}
+    found = []
+    for rank, client in most.items():
+        examples = len(setup.parts[client.id])
+        count, pace = steps(recipe.local, examples), _between(ends, rank)
+        found.append(Need(
+            rank, sum(c.rank == rank for c in plan.clients), examples, count,
+            beside + one.peak(rank), pace.start + count * pace.step,
+            bytes_.up[rank], bytes_.down[rank],
+        ))  # fmt: skip
+    return found
+
+
+class Pace(NamedTuple):
+    """Seconds of a round before the first step, and of each step."""
+
+    start: float
+    step: float
+
+
+def _most(setup: Setup, clients: Sequence[Client]) -> dict[int, Client]:
+    """By rank, ascending, the client with the most examples."""
+    by_size = sorted(clients, key=lambda c: len(setup.parts[c.id]))
+    return dict(sorted({c.rank: c for c in by_size}.items()))
+
+
+def _pace(recipe: Recipe, setup: Setup, plan: Plan, client: Client) -> Pace:
+    """Of this client's first round, by one step of it and by some more."""
+    state = plan.algorithm.init(plan.template, recipe.seed)
+    sent = replace(plan.algorithm.send(state, client), dense=setup.dense)
+    one = job(setup.share(client.id), client, sent, {})
+
+    def timed(count: int) -> float:
+        local = recipe.local.model_copy(update={"steps": count})
+        task = passing.task(recipe.model_copy(update={"local": local}), 1)
+        begun = time.perf_counter()
+        fit(setup.bench, task, [one])
+        return time.perf_counter() - begun
+
+    timed(1)  # the first step of a process takes longer
+    pairs = [(timed(1), timed(1 + FEW)) for _ in range(TRIES)]
+    step = median((more - first) / FEW for first, more in pairs)
+    return Pace(max(0.0, median(first for first, _ in pairs) - step), step)
+
+
+def _between(ends: dict[int, Pace], rank: int) -> Pace:
+    low, high = min(ends), max(ends)
+    share = (rank - low) / (high - low) if high > low else 0.0
+    return Pace(*(a + share * (b - a) for a, b in zip(ends[low], ends[high], strict=True)))
