@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from polyrank.errors import FederationError
 from polyrank.experiment import many
 from polyrank.experiment.events import Watch, ignore
 from polyrank.experiment.folder import MANIFEST, Folder, claim, create, opened
 from polyrank.experiment.ready import prepared
 from polyrank.experiment.single import go
+from polyrank.flower import status
 from polyrank.recipe import Recipe
 from polyrank.recipe.load import load
 from polyrank.report import records
@@ -77,6 +79,11 @@ def resume(path: str | Path, *, watch: Watch = ignore) -> list[Result]:
     folder = opened(path)
     recipe = load(folder.recipe).recipe
     if not folder.complete:
+        if status.read(path):
+            raise FederationError(
+                f"the clients of {path} are nodes of a federation; go on with it by the command "
+                "that began it (./run.sh, or flwr run)"
+            )
         go(recipe, many.label(path.resolve(), recipe), folder, watch)
     return [Result(path, records.load(folder.records))]
 

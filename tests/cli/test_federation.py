@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from polyrank.experiment.folder import create
 from polyrank.federation import up
+from polyrank.flower import status
+from polyrank.recipe import load
 
 from .test_commands import Command, polyrank
 
@@ -60,3 +63,45 @@ def test_without_flower_it_says_how_to_get_it(
         code, _, err = polyrank("federation", *words)
         assert code == 2
         assert "pip install 'polyrank[flower]'" in err
+
+
+@pytest.fixture
+def broken_off(recipe: Path, tmp_path: Path) -> Path:
+    """The folder of a run whose clients are nodes."""
+    run = tmp_path / "superlink/run"
+    create(run, load.load(recipe).recipe)
+    status.write(run, {}, round=1, rounds=3, started=0.0, state=status.RUNNING)
+    return run
+
+
+def test_nodes_are_not_simulated_when_their_run_is_resumed(
+    broken_off: Path, polyrank: Command
+) -> None:
+    code, out, err = polyrank("resume", broken_off)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"polyrank: the clients of {broken_off} are nodes of a federation; go on with it by the "
+        "command that began it (./run.sh, or flwr run)\n"
+    )
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_resume_goes_on_by_the_federation_s_own_script(
+    complete: bool, broken_off: Path, recipe: Path, polyrank: Command
+) -> None:
+    done = recipe.parent / "runs/tiny"
+    if complete:
+        polyrank("run", recipe)
+    script = broken_off.parent / "run.sh"
+    script.write_text(f'#!/bin/sh\nset -e\ntest -n "$POLYRANK_BIN"\ncp -r {done}/* {broken_off}\n')
+    script.chmod(0o755)
+    code, out, err = polyrank("resume", broken_off)
+    if complete:
+        assert (code, err) == (0, "")
+        assert out.endswith(f"report: {broken_off}/report.html\n")
+    else:
+        assert code == 2
+        assert err == (
+            f"polyrank: {broken_off} has not come to its end; {script} said why. "
+            "Finished rounds are safe\n"
+        )

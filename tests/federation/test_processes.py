@@ -3,11 +3,12 @@
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from polyrank.federation.processes import Family, alive, family
+from polyrank.federation.processes import Family, alive, end, family
 
 from .conftest import Wait
 
@@ -38,6 +39,31 @@ def test_they_end_when_the_block_fails(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), family(tmp_path) as members:
         interrupted(members)
     assert members.ended() == {"sleep": -signal.SIGTERM}
+
+
+LEADER = """
+import os, sys, time
+from pathlib import Path
+from polyrank.federation.processes import family
+with family(Path(sys.argv[1])) as members:
+    members.start("shell", ["sh", "-c", sys.argv[2]], dict(os.environ))
+    print(members.mark, flush=True)
+    time.sleep(300)
+"""
+
+
+def test_they_end_when_who_started_them_is_killed(tmp_path: Path, wait: Wait) -> None:
+    command = [sys.executable, "-c", LEADER, tmp_path, "setsid sleep 300 & sleep 301"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as leader:
+        assert leader.stdout is not None
+        members = Family(tmp_path, leader.stdout.readline().strip())
+        try:
+            wait(lambda: len(alive(members)) == 3, "three processes", 20)
+            leader.kill()
+            wait(lambda: not alive(members), "end of all", 30)
+        finally:
+            leader.kill()
+            end(members)
 
 
 def test_it_knows_who_ended_and_how(tmp_path: Path, wait: Wait) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from polyrank.cli.sites import pictured
 from polyrank.errors import FederationError, StorageError
 from polyrank.federation.status import run_folder, view
 from polyrank.flower import status
+from polyrank.flower.alone import alone
 from polyrank.report import records
 
 WRITTEN = 1_800_000_000.0
@@ -71,8 +73,16 @@ def text(folder: Path, now: float) -> str:
         return console.export_text()
 
 
-def test_it_sums_traffic_and_extrapolates_rounds(run: Path) -> None:
-    seen = view(run)
+@pytest.fixture
+def running(run: Path) -> Iterator[Path]:
+    """The same, while its process is at work."""
+    with alone(run / status.LOCK, 0.0) as mine:
+        assert mine
+        yield run
+
+
+def test_it_sums_traffic_and_extrapolates_rounds(running: Path) -> None:
+    seen = view(running)
     assert (seen.round, seen.rounds, seen.accuracy, seen.state) == (2, 10, 0.25, "running")
     assert seen.end == WRITTEN + 8 * 30.0
     assert [(s.up, s.down) for s in seen.sites] == [(2.0, 4.0), (2.0, 8.0), (0.0, 0.0)]
@@ -83,8 +93,15 @@ def squeezed(line: str) -> str:
     return " ".join(line.split())
 
 
-def test_it_is_a_line_for_each_site(run: Path) -> None:
-    heading, *lines = map(squeezed, text(run, WRITTEN + 10).splitlines())
+def test_a_run_whose_process_is_gone_is_stopped(run: Path) -> None:
+    with alone(run / status.LOCK, 0.0):
+        assert view(run).state == "running"
+    assert view(run).state == "stopped, start it again to go on"
+    assert view(run).end is None
+
+
+def test_it_is_a_line_for_each_site(running: Path) -> None:
+    heading, *lines = map(squeezed, text(running, WRITTEN + 10).splitlines())
     assert "running, round 2 of 10, accuracy 25.0 %, end expected at " in heading
     assert "(in 3 min 50 s)" in heading
     assert lines == [
@@ -93,7 +110,7 @@ def test_it_is_a_line_for_each_site(run: Path) -> None:
         "site-2 1 8 1,630 1 min 15 s ago 2 8 left out: no answer",
         "– 2 ? ? – 0 0 away",
     ]
-    assert "end expected any moment" in text(run, WRITTEN + 1000)
+    assert "end expected any moment" in text(running, WRITTEN + 1000)
 
 
 def test_a_run_that_has_its_report_is_complete(run: Path) -> None:

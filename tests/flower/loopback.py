@@ -21,6 +21,13 @@ QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "OMP_NUM_THREADS": "1",
 }
+# Flower's command for each key, at the cost of one start.
+REGISTER = """
+import sys
+from flwr.cli.app import app
+for key in sys.argv[1:]:
+    app(["supernode", "register", key, "link"], standalone_mode=False)
+"""
 
 
 def keys(folder: Path) -> None:
@@ -76,31 +83,34 @@ class Loopback:
                 raise TimeoutError(self.members.log("superlink").read_text())
             time.sleep(0.2)
 
-    def supernode(self, name: str, config: Mapping[str, object]) -> None:
-        """A node with a key of its own, let in the first time."""
-        key = self.folder / f"{name}.key"
-        if not key.exists():
+    def register(self, *names: str) -> None:
+        """Let nodes in by keys of their own."""
+        made = [self.folder / f"{name}.key" for name in names]
+        for key in made:
             node_key(key)
-            self.flwr("supernode", "register", key.with_suffix(".pub"), "link")
+        self._done("python", "-c", REGISTER, *(key.with_suffix(".pub") for key in made))
+
+    def supernode(self, name: str, config: Mapping[str, object]) -> None:
+        """A node that was let in."""
         self.start(
             name, "flower-supernode", "--root-certificates", self.folder / "authority.pem",
-            "--superlink", f"127.0.0.1:{self.port}", "--auth-supernode-private-key", key,
+            "--superlink", f"127.0.0.1:{self.port}",
+            "--auth-supernode-private-key", self.folder / f"{name}.key",
             "--host", "127.0.0.1", "--port", str(*free_ports(1)), "--node-config", words(config),
             FLWR_HOME=str(self.folder / f"flwr-{name}"),
         )  # fmt: skip
 
-    def flwr(self, *asked: str | Path, seconds: float = 300) -> str:
-        """What Flower's command line says."""
+    def run(self, **config: object) -> str:
+        """Run the app in examples/ to its end."""
+        return self._done("flwr", "run", APP, "link", "--stream", "--run-config", words(config))
+
+    def _done(self, program: str, *asked: str | Path) -> str:
         done = subprocess.run(
-            [BIN / "flwr", *asked], env=self.environment, capture_output=True, text=True,
-            timeout=seconds, cwd=self.folder,
+            [BIN / program, *asked], env=self.environment, capture_output=True, text=True,
+            timeout=300, cwd=self.folder,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
-
-    def run(self, **config: object) -> str:
-        """Run the app in examples/ to its end."""
-        return self.flwr("run", APP, "link", "--stream", "--run-config", words(config))
 
 
 @contextmanager
@@ -116,6 +126,7 @@ def federation(folder: Path, sites: Sequence[Mapping[str, object]]) -> Iterator[
     with family(folder) as members:
         loopback = Loopback(folder, members, port)
         loopback.superlink()
+        loopback.register(*(str(config["site"]) for config in sites))
         for config in sites:
             loopback.supernode(str(config["site"]), config)
         yield loopback

@@ -5,17 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
 
 import polyrank
-from polyrank.errors import MessageError
+from polyrank.errors import MessageError, StorageError
 from polyrank.experiment import single
-from polyrank.flower import payload
+from polyrank.experiment.folder import create
+from polyrank.flower import payload, serve, server_app, status
+from polyrank.flower.alone import alone
 from polyrank.flower.network import AbsentError
 from polyrank.flower.node import Node
+from polyrank.flower.settings import SettingsError
 from polyrank.report.records import RunRecords
 from polyrank.report.records import load as load_records
-from tests.flower.fake import Change, FakeGrid, Nodes, configs, failing
+from tests.flower.fake import Change, FakeGrid, Nodes, configs, context, failing
 from tests.flower.test_same_bits import IDS, bits, over_flower, traffic
 
 ROUNDS = ["algorithm=flora", "rounds=2", "engine.group=1"]
@@ -112,6 +116,17 @@ def test_a_node_that_does_not_answer_is_left_out_at_the_deadline(
 ) -> None:
     records = runs(made, tmp_path, lambda s, a: [] if of(s, 2) else [a], deadline=2)
     assert left_out(records) == [(2, "1", "no answer within 2 s")]
+
+
+def test_flower_may_be_the_first_to_say_that_it_is_too_late(
+    made: polyrank.Recipe, tmp_path: Path
+) -> None:
+    def late(sent: Message, answer: Message) -> list[Message]:
+        expired = Message(Error(ErrorCode.MESSAGE_UNAVAILABLE, "expired"), reply_to=sent)
+        return [expired] if of(sent, 1) else [answer]
+
+    records = runs(made, tmp_path, late, deadline=600)
+    assert left_out(records) == [(1, "1", "no answer within 600 s")]
 
 
 def test_a_second_answer_and_one_that_nobody_asked_for_change_nothing(
@@ -235,3 +250,37 @@ def test_a_node_that_fails_when_it_is_asked_who_it_is_is_asked_again(
         records = runs(made, tmp_path, once)
     assert "node 100 did not say who it is" in caplog.text
     assert [len(r["clients"]) for r in records.rounds] == [0, 4, 4]
+
+
+def test_two_programs_do_not_work_on_one_run(
+    made: polyrank.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first may live on for a little when its SuperLink was killed."""
+    monkeypatch.setattr(serve, "_PATIENCE", 0.1)
+    there = tmp_path / "flower"
+    create(there, made)
+    with (
+        alone(there / status.LOCK, 0.0),
+        pytest.raises(StorageError, match="is at work on"),
+    ):
+        over_flower(made, there, FakeGrid(Nodes(configs(tmp_path, IDS))))
+    assert not (there / "records.jsonl").exists()
+
+
+def test_a_mistake_is_told_without_flower_s_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    try:
+        with pytest.raises(SettingsError) as raised:
+            server_app.main(FakeGrid(Nodes({})), context({"recipe": "demo", "min-nodes": 0}))
+        # As Flower does with whatever a ServerApp raises.
+        serve.LOG.error("ServerApp raised an exception", exc_info=raised.value)
+        serve.LOG.error("something else", exc_info=ValueError("a mistake of ours"))
+    finally:
+        serve.LOG.removeFilter(server_app._brief)
+    told = [(r.getMessage(), r.exc_info is None) for r in caplog.records]
+    assert told == [
+        ("polyrank: run config: min-nodes is 0; give a whole number from 1", True),
+        ("ServerApp raised an exception", True),
+        ("something else", False),
+    ]

@@ -5,14 +5,17 @@ from pathlib import Path
 import pytest
 
 import polyrank
+from polyrank.experiment import single
 from polyrank.recipe.load import dump
 from tests.flower.loopback import federation
 from tests.flower.test_same_bits import bits, traffic
 
 
-@pytest.mark.slow
-def test_three_nodes_of_mixed_ranks(recipe: Path, tmp_path: Path) -> None:
+def test_three_nodes_of_mixed_ranks(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """flora: its clients keep what they folded, on their own disks."""
+    monkeypatch.setattr(single.page, "write", lambda path, runs: path.write_text("a report"))
     own = ["algorithm=flora", "data.clients=3", "lora.ranks=[1,4,8]", "rounds=2", "engine.group=1"]
     made = polyrank.load_recipe(recipe, own)
     here = polyrank.run(made)

@@ -61,7 +61,11 @@ def resume(path: Annotated[Path, typer.Argument(metavar="RUN", help="A run's fol
     """Go on with a run or a comparison where it stopped."""
     from polyrank import api
     from polyrank.cli.show import Screen
+    from polyrank.federation import again
 
+    if script := again.script(path):
+        with located(None, path):
+            again.go_on(path, script)
     with located(None, path), Screen(out) as screen:
         results = api.resume(path, watch=screen.watch)
     for result in results:

@@ -3,11 +3,15 @@
 Flower puts some of its own into sessions of their own, and a trainer outlives the message that
 began it, so a process group does not hold them together. A word in their environment does: they
 inherit it, and nobody else has it.
+
+`python -m polyrank.federation.processes MARK` watches over them: it ends them once its standard
+input is closed, which happens to a process that is killed too.
 """
 
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -71,10 +75,20 @@ def family(logs: Path) -> Iterator[Family]:
         )
     logs.mkdir(parents=True, exist_ok=True)
     members = Family(logs)
-    try:
-        yield members
-    finally:
-        end(members)
+    with _watched(members):
+        try:
+            yield members
+        finally:
+            end(members)
+
+
+@contextmanager
+def _watched(members: Family) -> Iterator[None]:
+    """End them even if this process is killed before it can."""
+    command = [sys.executable, "-m", __name__, members.mark]
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    with watcher:  # closes its input at the end, and waits
+        yield
 
 
 def end(members: Family) -> None:
@@ -119,3 +133,8 @@ def _send(pid: int, number: signal.Signals, members: Family) -> None:
                 signal.pidfd_send_signal(handle, number)
         finally:
             os.close(handle)
+
+
+if __name__ == "__main__":
+    sys.stdin.buffer.read()
+    end(Family(Path(), sys.argv[1]))

@@ -14,6 +14,7 @@ from polyrank.report import records
 from polyrank.report.records import MB, WAYS, RunRecords, Way
 from polyrank.report.words import NOTHING
 
+COMPLETE, STOPPED = "complete", "stopped, start it again to go on"
 _RECENT = 5  # rounds whose mean duration says how long the rest will take
 _INSIDE = (Path(), Path("run"), Path("superlink/run"))
 
@@ -46,7 +47,7 @@ class View:
 
     @property
     def complete(self) -> bool:
-        return self.state == "complete"
+        return self.state == COMPLETE
 
 
 def run_folder(path: Path) -> Path:
@@ -73,17 +74,28 @@ def view(folder: Path) -> View:
     kept = Folder(folder)
     run = records.load(kept.records) if kept.records.exists() else None
     complete = run is not None and run.complete and kept.report.exists()
-    end = None if complete or run is None else _end(run, kept.records.stat().st_mtime)
+    state = _state(folder, told, complete)
+    moves = run is not None and state not in (COMPLETE, STOPPED)
+    end = _end(run, kept.records.stat().st_mtime) if run and moves else None
     up, down = (_megabytes(run, way) for way in WAYS)
     return View(
         folder,
-        "complete" if complete else str(told.get("state", "no word of the sites")),
+        state,
         run.done if run else int(told.get("round", 0)),
         run.planned if run else told.get("rounds"),
         run.accuracy if run else None,
         tuple(_site(each, up, down) for each in told.get("sites", [])),
         end,
     )
+
+
+def _state(folder: Path, told: Mapping[str, Any], complete: bool) -> str:
+    """Of the run: what it last wrote, unless the process that wrote it is gone."""
+    if complete:
+        return COMPLETE
+    state = str(told.get("state", "no word of the sites"))
+    at_work = state in (status.WAITING, status.RUNNING)
+    return STOPPED if at_work and not status.alive(folder) else state
 
 
 def _site(told: dict[str, Any], up: Mapping[str, float], down: Mapping[str, float]) -> Site:

@@ -25,7 +25,8 @@ _START, _HEARD = 60.0, 240.0  # seconds to listen, and for the first site to be 
 _PAUSE = 0.3
 _ERRANDS = {"register", "run"}  # what is to end by itself
 _NOISE = re.compile(r"\x1b\[[0-9;]*m|[─│╭╮╰╯]")  # colours and boxes
-_ERROR = re.compile(r"[\w.]+(Error|Exception): ")  # as the last line of a traceback has it
+# As the last line of a traceback has it, or our own line in Flower's log.
+_ERROR = re.compile(r"[\w.]+(Error|Exception): |ERROR\s*:\s+polyrank: ")
 _LAST = 3  # otherwise, lines of a log that are told of a process that failed
 Say = Callable[[str], None]
 
@@ -97,7 +98,11 @@ def listens(port: int, authority: Path) -> bool:
 def _follow(run: Folder, recipe: Recipe, members: Family, watch: Watch) -> None:
     """Tell the rounds until the run is complete."""
     watch(Began(recipe.name, run.path, 0, recipe.rounds))
-    _until(lambda: bool(status.read(run.path)) or "run" in members.ended(), _HEARD, members)
+    _until(
+        lambda: bool(status.read(run.path).get("sites")) or "run" in members.ended(),
+        _HEARD,
+        members,
+    )
     told = 0
     while True:
         ended = "run" in members.ended()  # asked first: what it wrote before that is there
@@ -113,7 +118,7 @@ def _follow(run: Folder, recipe: Recipe, members: Family, watch: Watch) -> None:
         time.sleep(_PAUSE)
 
 
-def _until(done: Callable[[], bool], patience: float, members: Family) -> None:
+def _until(done: Callable[[], object], patience: float, members: Family) -> None:
     """Wait for something, as long as nothing has failed.
 
     Raises:

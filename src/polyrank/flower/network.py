@@ -27,6 +27,7 @@ from polyrank.wire.check import most_bytes, terms
 from polyrank.wire.pack import Size
 
 ANSWER = 1 << 20  # bytes at most, of a node that says who it is
+LOADING = 180.0  # seconds at least for the first answer: a trainer starts, and loads model and data
 
 
 class AbsentError(PolyrankError, TimeoutError):
@@ -81,7 +82,8 @@ class Network:
             present = set(self.grid.get_node_ids())
             self.nodes = {id: s for id, s in self.nodes.items() if s.node in present}
             new = present - {s.node for s in self.nodes.values()}
-            for one in self._asked(sorted(new), max(0.0, end - time.monotonic()), round):
+            left = max(end - time.monotonic(), 0.0 if self.nodes else LOADING)
+            for one in self._asked(sorted(new), left, round):
                 self.nodes[one.client] = one
                 met[one.client] = Met(one.rank, one.examples)
             if len(self.nodes) >= self.least:

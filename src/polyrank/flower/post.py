@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from flwr.app import Message, MessageType, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from polyrank.errors import MessageError
@@ -75,11 +76,17 @@ def pull(
                     node = message.metadata.src_node_id
                     tell(f"node {node} answered what nobody waits for; it was left out")
                     continue
-                yield asked, _read(message, sent, read)
+                if not _expired(message):
+                    yield asked, _read(message, sent, read)
         if left and time.monotonic() >= end:
             return
         if left:
             time.sleep(POLL)
+
+
+def _expired(message: Message) -> bool:
+    """Whether Flower only says that nobody waits any longer: it may be quicker than we are."""
+    return message.has_error() and message.error.code == ErrorCode.MESSAGE_UNAVAILABLE
 
 
 def _read(message: Message, sent: Sent, read: Callable[[RecordDict, int], T]) -> T | MessageError:

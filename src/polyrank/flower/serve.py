@@ -8,13 +8,15 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from polyrank import algorithms
-from polyrank.errors import RecipeError
+from polyrank.errors import RecipeError, StorageError
 from polyrank.experiment import single
 from polyrank.experiment.events import Replied
 from polyrank.experiment.folder import Folder, create, opened
 from polyrank.experiment.ready import Who, planned, prepared
 from polyrank.experiment.run import Run
 from polyrank.experiment.setup import Setup, roster
+from polyrank.flower import status
+from polyrank.flower.alone import alone
 from polyrank.flower.network import Network
 from polyrank.flower.settings import Settings
 from polyrank.flower.watching import Watching
@@ -26,6 +28,7 @@ from polyrank.seeds import fingerprint
 from polyrank.server.loop import Federation, Plan
 
 LOG = logging.getLogger("flwr")  # what `flwr run --stream` shows
+_PATIENCE = 15.0  # seconds: the run of a SuperLink that was killed ends a little later
 
 
 def serve(grid: Grid, asked: Settings) -> None:
@@ -42,15 +45,27 @@ def serve(grid: Grid, asked: Settings) -> None:
         return
     setup = prepared(recipe)
     folder = folder or create(path, recipe)
+    with alone(path / status.LOCK, _PATIENCE) as mine:
+        if not mine:
+            raise StorageError(
+                f"another process is at work on the run in {path}; wait for its end, or end it "
+                "(flwr list, flwr stop)"
+            )
+        _serve(grid, asked, setup, folder)
+
+
+def _serve(grid: Grid, asked: Settings, setup: Setup, folder: Folder) -> None:
+    recipe, path = asked.recipe, folder.path
     run = fingerprint(f"{digest(recipe)} {path}".encode())
     network = Network(grid, recipe, setup, run, asked.deadline, asked.least, LOG.warning)
-    watching = Watching(folder.path, recipe.rounds, network, LOG.info)
+    watching = Watching(path, recipe.rounds, network, LOG.info)
 
     def watch(event: object) -> None:
         if isinstance(event, Replied) and event.reply.failure is None:
             network.counted[event.reply.client.id] = event.round
         watching.hear(event)
 
+    watching.wait()
     label, begin = recipe.algorithm.name, partial(_begin, network, folder)
     single.go(recipe, label, folder, watch, setup, begin)
 

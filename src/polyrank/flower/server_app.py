@@ -1,5 +1,7 @@
 """The ServerApp: a recipe's run, with the federation's nodes as its clients."""
 
+import logging
+
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
@@ -13,8 +15,16 @@ def main(grid: Grid, context: Context) -> None:
     try:
         serve(grid, settings(context.run_config))
     except PolyrankError as error:
-        LOG.error("polyrank: %s", error)  # one line, before Flower's traceback
+        LOG.error("polyrank: %s", error)
+        LOG.addFilter(_brief)
         raise
+
+
+def _brief(record: logging.LogRecord) -> bool:
+    """Without Flower's traceback of what we have just told in one line."""
+    if record.exc_info and isinstance(record.exc_info[1], PolyrankError):
+        record.exc_info = None
+    return True
 
 
 app = ServerApp()

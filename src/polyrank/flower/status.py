@@ -4,8 +4,9 @@
  "sites": [{"site": "hospital-a", "client": "client-0", "node": "812…", "rank": 8, "examples": 240,
             "last_seen": 1764070100.0, "state": "answered", "reason": null}]}
 
-A site's state is connected (not yet asked), answered or left out (in the last round, with its
-reason), or away. Times are seconds since 1970.
+The run's state is waiting (for nodes), running or ended; its process holds `federation.lock` until
+it ends, however it does. A site's state is connected (not yet asked), answered or left out (in the
+last round, with its reason), or away. Times are seconds since 1970.
 """
 
 import json
@@ -15,8 +16,10 @@ from typing import Any
 
 from polyrank import files
 from polyrank.errors import StorageError
+from polyrank.flower.alone import locked
 
-FILE = "federation.json"
+FILE, LOCK = "federation.json", "federation.lock"
+WAITING, RUNNING, ENDED = "waiting for nodes", "running", "ended"
 Sites = dict[str, dict[str, Any]]  # by client id
 
 
@@ -50,3 +53,8 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("sites"), list):
         raise StorageError(f"{path / FILE} is no status of a federation")
     return content
+
+
+def alive(path: Path) -> bool:
+    """Whether a process is at work on the run in this folder."""
+    return locked(path / LOCK)

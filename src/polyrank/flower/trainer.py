@@ -3,17 +3,16 @@
 One process per site, as long as the node whose process is PID; then each message is a request.
 """
 
-import fcntl
 import os
 import sys
 import threading
 import time
 import traceback
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from polyrank.errors import PolyrankError
-from polyrank.flower import link
+from polyrank.flower import alone, link
 from polyrank.flower.node import NODE
 
 IDLE = 3600.0  # seconds without a message, after which it ends
@@ -22,8 +21,8 @@ LOCK = "trainer.lock"
 
 def main(home: Path, node: int) -> None:
     """Answer one request after another, until the node is gone or there are none for long."""
-    alone = _alone(home)
-    if alone is None:
+    only = alone.lock(home / LOCK)  # until this process ends
+    if only is None:
         return
     alive = {"pid": node}
     threading.Thread(target=_watch, args=(alive,), daemon=True).start()
@@ -56,17 +55,6 @@ def _answer(request: link.Told, data: bytes) -> tuple[link.Told, bytes]:
     except Exception as error:  # the node goes on; what it was stands in its log
         traceback.print_exc()
         return {"failure": f"{type(error).__name__} in the trainer; see its log"}, b""
-
-
-def _alone(home: Path) -> IO[bytes] | None:
-    """The lock of the site's one trainer, as long as it is not closed; None if another has it."""
-    lock = (home / LOCK).open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock
 
 
 def _watch(alive: dict[str, int]) -> None:

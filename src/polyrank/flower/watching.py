@@ -48,7 +48,11 @@ class Watching:
                 self.tell(_line(event.record, self.rounds))
             case Ended():
                 self.tell(f"done: {event.folder / 'report.html'} and {event.folder / 'adapter'}")
-        self._write("ended" if isinstance(event, Ended) else "running")
+        self._write(status.ENDED if isinstance(event, Ended) else status.RUNNING)
+
+    def wait(self) -> None:
+        """Write that nodes are waited for."""
+        self._write(status.WAITING)
 
     def _replied(self, event: Replied) -> None:
         reply = event.reply
