@@ -58,6 +58,8 @@ class About(NamedTuple):
         weights: the aggregation weights that the paper uses (a recipe's `aggregation.weights`).
         personal: whether every client ends with a model of its own, of which the server holds
             a part only.
+        rounds: why it works in rounds only, and cannot make one of finished adapters; empty where
+            it can.
     """
 
     paper: str
@@ -68,6 +70,7 @@ class About(NamedTuple):
     exact: bool
     weights: str = "data"
     personal: bool = False
+    rounds: str = ""
 
 
 Held = Mapping[str, tuple[Factor, ...]]  # by layer, the terms of the update a client holds

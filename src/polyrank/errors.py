@@ -37,6 +37,10 @@ class StorageError(PolyrankError, OSError):
     """A run folder, checkpoint or adapter folder that cannot be written or read."""
 
 
+class AdapterError(PolyrankError, ValueError):
+    """Adapters that do not go together, or cannot become what is asked."""
+
+
 class FederationError(PolyrankError):
     """Sites, servers or their processes that are not as they have to be."""
 

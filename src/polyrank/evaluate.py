@@ -1,7 +1,4 @@
-"""How good a model is: loss and accuracy on held-out examples, and the shape of an update.
-
-effective rank = exp(−Σ_j π_j ln π_j),  π = σ/Σσ      (Roy & Vetterli, EUSIPCO 2007)
-"""
+"""How good a model is: loss and accuracy on held-out examples, and the shape of an update."""
 
 import torch
 from torch import Tensor
@@ -12,7 +9,7 @@ from polyrank.client.private import added
 from polyrank.client.score import Score, score
 from polyrank.data.batches import Tokens
 from polyrank.lora.factor import Adapter, Factors
-from polyrank.lora.spectral import singular_values
+from polyrank.lora.spectral import effective_rank, singular_values
 
 SHOWN = 64  # singular values kept in a record
 
@@ -34,14 +31,6 @@ def spectrum(factors: Factors) -> dict[str, object]:
         "effective_rank": sum(ranks.values()) / len(ranks),
         "layers": ranks,
     }
-
-
-def effective_rank(values: Tensor) -> float:
-    """exp of the entropy of the singular values' shares; 0 for no update at all."""
-    if not values.any():
-        return 0.0
-    share = values / values.sum()
-    return float(torch.special.entr(share).sum().exp())
 
 
 def _shown(values: Tensor) -> Tensor:

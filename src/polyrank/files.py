@@ -3,10 +3,11 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from polyrank.errors import StorageError
+from polyrank.errors import PolyrankError, StorageError
 
 
 def write(path: Path, data: bytes) -> None:
@@ -46,20 +47,34 @@ def write_folder(
     Raises:
         StorageError: the disk is full, or the place cannot be written.
     """
+    with replaced(path) as new:
+        for name, data in contents.items():
+            _write_in(new / name, data, (modes or {}).get(name, 0o666))
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of the one at `path` when the block is done.
+
+    Raises:
+        StorageError: the disk is full, or the place cannot be written; what was there stays.
+    """
     target = path.resolve()  # what a link points to, not the link
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
         try:
             new = Path(aside, "new")
-            for name, data in contents.items():
-                _write_in(new / name, data, (modes or {}).get(name, 0o666))
+            new.mkdir()
+            yield new
             if target.exists():
                 target.rename(Path(aside, "old"))
             new.rename(target)
             _sync(target.parent)
         finally:
             shutil.rmtree(aside)
+    except PolyrankError:
+        raise
     except OSError as error:
         raise unwritable(path, error) from None
 

@@ -22,12 +22,13 @@ from polyrank.client.model import Workbench
 from polyrank.client.placing import placed
 from polyrank.engine.simulate import Simulator
 from polyrank.errors import DataError, RecipeError, StorageError
-from polyrank.evaluate import effective_rank, spectrum
+from polyrank.evaluate import spectrum
 from polyrank.experiment import single
 from polyrank.experiment.events import Event, RoundDone
 from polyrank.experiment.ready import prepared
 from polyrank.experiment.trial import trial
 from polyrank.lora import peft
+from polyrank.lora.spectral import effective_rank
 from polyrank.recipe.load import dump
 from polyrank.report.records import load as load_records
 from tests.conftest import tiny

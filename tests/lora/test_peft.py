@@ -155,7 +155,8 @@ def test_saving_and_loading_changes_nothing(saved: Path):
 @given(rank=st.integers(1, 512), alpha=st.integers(1, 2048))
 def test_alpha_over_r_comes_back_exactly(rank: int, alpha: int):
     factor = Factor(torch.zeros(rank, 1), torch.zeros(1, rank), alpha / rank)
-    assert adapters._config({"query": factor}, (), "m")["lora_alpha"] / rank == alpha / rank
+    config = adapters._config({"query": factor}, (), adapters.Told("m"))
+    assert config["lora_alpha"] / rank == alpha / rank
 
 
 def test_different_scales_become_one_and_the_update_stays(tmp_path: Path):
@@ -264,12 +265,10 @@ def test_a_misspelt_layer_is_named(saved: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"use_dora": True}, "use_dora is True; only plain LoRA can be read"),
-        ({"bias": "all"}, "bias is 'all'; only plain LoRA can be read"),
-        (
-            {"init_lora_weights": "pissa"},
-            "init_lora_weights is 'pissa'; only plain LoRA can be read",
-        ),
+        ({"use_dora": True}, "use_dora is True; DoRA scales every row of W0 + s·BA to a norm"),
+        ({"lora_bias": True}, "lora_bias is True; B has a bias"),
+        ({"bias": "some"}, "bias is 'some'; only plain LoRA can be read"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'; it was trained on a base"),
         ({"lora_alhpa": 4}, "unknown key 'lora_alhpa'; did you mean 'lora_alpha'?"),
         ({"r": "4"}, "r is '4'; only plain LoRA can be read"),
         ({"rank_pattern": {"query": None}}, "rank_pattern is {'query': None}; only plain LoRA"),
@@ -290,6 +289,11 @@ def test_missing_and_broken_files_are_one_line(saved: Path, tmp_path: Path):
     (saved / WEIGHTS).write_bytes((saved / WEIGHTS).read_bytes()[:200])
     assert refused(saved).startswith(f"F/{WEIGHTS} cannot be read")
     (saved / WEIGHTS).rename(saved / "adapter_model.bin")
+    assert refused(saved) == (
+        "F/adapter_model.bin is a pickle, which can run code and is never opened; if you trust it, "
+        "load it with PEFT and save_pretrained writes safetensors"
+    )
+    (saved / "adapter_model.bin").unlink()
     assert refused(saved).startswith(f"F/{WEIGHTS} cannot be read")
     (saved / CONFIG).write_text("[]")
     assert refused(saved).startswith(f"F/{CONFIG}")

@@ -47,7 +47,7 @@ def load(name: str, **chosen: Any) -> Algorithm:
             hint = nearest(key, valid) if valid else "it has none"
             raise RecipeError(f"algorithm.{key}", f"{name} has no such option; {hint}")
         try:
-            TypeAdapter(hints[key]).validate_python(value, strict=True)
+            chosen[key] = TypeAdapter(hints[key]).validate_python(value, strict=True)
         except ValidationError as error:
             raise RecipeError(
                 f"algorithm.{key}", f"{value!r}: {error.errors()[0]['msg'].lower()}"

@@ -52,6 +52,8 @@ ABOUT = About(
     paper="this project",
     up="r_i(m+n)", down="r_i(m+n)", server="ΔW, shadows", mixed=True,
     exact=False,
+    rounds="it averages in the rows of A that clients began with, which adapters do not tell; "
+    "flora gives the exact mean",
 )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from polyrank.messages import Client, Download, Upload
 ABOUT = About(
     paper="Zhang, Hu & Xu, ICLR 2026, arXiv 2602.16936",
     up="r_i(m+n)", down="R(m+n)", server="R modules of rank one", mixed=True, exact=False,
+    rounds="its server draws before each round which slots a client trains",
 )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ ABOUT = About(
     paper="Singhal et al., TMLR 2026, arXiv 2502.15436",
     up="r², and r(m+n) in the first round", down="r², and r(m+n) once",
     server="factors and cores", mixed=False, exact=True,
+    rounds="its clients train a core between sides that its first round finds",
 )  # fmt: skip
 _FRAMED = 1  # the version of a client that has the sides; they never change
 

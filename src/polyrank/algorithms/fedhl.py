@@ -28,6 +28,7 @@ ABOUT = About(
     paper="Peng et al., 2025, arXiv 2505.18494",
     up="r_i(m+n)", down="r_i(m+n)", server="ΔW at full rank", mixed=True, exact=True,
     weights="regularised",
+    rounds="it adds what clients change since the round before; from nothing that is flora's sum",
 )  # fmt: skip
 
 

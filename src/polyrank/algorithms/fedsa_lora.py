@@ -21,6 +21,7 @@ from polyrank.messages import Client, Download, Upload
 ABOUT = About(
     paper="Guo et al., ICLR 2025, arXiv 2410.01463",
     up="r_i·n", down="r_i·n", server="R rows of A", mixed=True, exact=False, personal=True,
+    rounds="every client keeps its own B, so that there is no one model",
 )  # fmt: skip
 _OWN = 1  # the version of a client that has a B; it is its own, and never out of date
 

@@ -21,6 +21,7 @@ from polyrank.messages import Client, Download, Upload
 ABOUT = About(
     paper="Sun et al., ICLR 2024, arXiv 2403.12313",
     up="r_i·m", down="r_i·m", server="R columns of B, a seed for A", mixed=True, exact=False,
+    rounds="it averages B alone, which needs one frozen A that everybody trained beside",
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ ABOUT = About(
     paper="Fang et al., ICML 2026, arXiv 2501.19389",
     up="r_i(m+n)", down="r_i(m+n)", server="R factors", mixed=True, exact=False,
     weights="uniform",
+    rounds="its server draws before each round which slots a client trains",
 )  # fmt: skip
 
 

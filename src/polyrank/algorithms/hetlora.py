@@ -29,6 +29,7 @@ ABOUT = About(
     paper="Cho et al., EMNLP 2024, arXiv 2401.06432",
     up="r_i(m+n)", down="r_i(m+n)", server="R factors", mixed=True, exact=False,
     weights="norm",
+    rounds="its clients cut their ranks in training; what is left without them is zero-pad",
 )  # fmt: skip
 
 

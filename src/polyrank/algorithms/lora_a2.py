@@ -23,6 +23,7 @@ ABOUT = About(
     paper="Koo et al., ACL 2025, arXiv 2410.22815",
     up="r_i·m or r_i·n in turn, on average", down="R(m+n)", server="R factors",
     mixed=True, exact=False,
+    rounds="its clients train B in one round and A in the next, in slots that they choose",
 )  # fmt: skip
 
 

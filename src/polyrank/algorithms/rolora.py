@@ -24,6 +24,7 @@ ABOUT = About(
     paper="Chen et al., NeurIPS 2025, arXiv 2502.01755",
     up="r_i·m or r_i·n in turn", down="r_i·n or r_i·m in turn, both after an absence",
     server="R factors", mixed=True, exact=False,
+    rounds="its clients train B in one round and A in the next",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from polyrank.client.initial import Initial, adopt
 from polyrank.client.pretrained import open_model
 from polyrank.data.batches import Batch, Tokens
 from polyrank.errors import RankError, RecipeError, nearest
@@ -39,6 +40,7 @@ class Workbench:
         cached: by the id of its `Tokens`, what gives logits from kept activations.
         heads: the head's linear layers, by the name of the module, where every client on the bench
             can have its own.
+        initial: the adapter that a run begins with, which `net` holds already.
     """
 
     net: Any
@@ -51,6 +53,7 @@ class Workbench:
     exact: dict[str, Tensor] = field(default_factory=dict)
     cached: dict[int, Callable[[Batch], Tensor]] = field(default_factory=dict)
     heads: dict[str, HeadLayer] = field(default_factory=dict)
+    initial: Initial = field(default_factory=Initial)
 
 
 def load(name: str, classes: Sequence[str], lora: Lora, seed: int) -> Workbench:
@@ -63,10 +66,12 @@ def load(name: str, classes: Sequence[str], lora: Lora, seed: int) -> Workbench:
         seed: the recipe's seed; the same seed gives the same head everywhere.
 
     Raises:
-        RecipeError: the model cannot be loaded, or a target names no layer of it.
+        RecipeError: the model cannot be loaded, a target names no layer of it, or the adapter to
+            begin with does not fit.
         StorageError: the embedded model's file is not the one that was published.
     """
     net, tokenizer, new, base = open_model(name, classes, seed)
+    initial = adopt(net, lora.init_from, name)
     net.requires_grad_(False)
     quicken(net)
     head = tuple(n for n, _ in net.named_parameters() if n in new or _of_head(n))
@@ -80,7 +85,9 @@ def load(name: str, classes: Sequence[str], lora: Lora, seed: int) -> Workbench:
     layers = {n: attach(module, lora.dropout) for n, module in modules.items()}
     own = {n: net.get_submodule(n) for n in dict.fromkeys(n.rpartition(".")[0] for n in head)}
     heads = {n: attach_head(m) for n, m in own.items() if isinstance(m, nn.Linear)}
-    return Workbench(net, tokenizer, layers, head, lora.train_head, base, heads=heads)
+    return Workbench(
+        net, tokenizer, layers, head, lora.train_head, base, heads=heads, initial=initial
+    )
 
 
 def template(bench: Workbench, rank: int) -> dict[str, Factor]:

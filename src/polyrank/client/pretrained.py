@@ -49,15 +49,30 @@ def open_model(name: str, classes: Sequence[str], seed: int) -> Pretrained:
         RecipeError: there is no such model, or it is not a classifier.
         StorageError: the embedded model's file is not the one that was published.
     """
-    folder = _minilm() if name == "minilm" else _folder(name)
+    folder = located(name)
     try:
-        with _quiet(), seeded(seed, "head"):
+        with quiet(), seeded(seed, "head"):
             net, info = _classifier(folder, classes)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise RecipeError("model", f"{name!r} cannot be loaded: {_first_line(error)}") from error
     _set_padding(name, net, tokenizer)
-    return Pretrained(net, tokenizer, _new(name, info), MINILM if name == "minilm" else name)
+    return Pretrained(net, tokenizer, _new(name, info), base_name(name))
+
+
+def base_name(name: str) -> str:
+    """What an adapter calls the model: its name on the hub, or its path."""
+    return MINILM if name == "minilm" else name
+
+
+def located(name: str) -> Path:
+    """The folder of a model that is "minilm", a folder, or a name on the hub.
+
+    Raises:
+        RecipeError: there is none.
+        StorageError: the embedded model's file is not the one that was published.
+    """
+    return _minilm() if name == "minilm" else _folder(name)
 
 
 def _classifier(folder: Path, classes: Sequence[str]) -> tuple[Any, dict[str, Any]]:
@@ -141,7 +156,7 @@ def _set_padding(name: str, net: Any, tokenizer: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars, and no report of the new head: it is new on purpose."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -41,6 +41,7 @@ def run_record(
             "threads": torch.get_num_threads(),
         },
         "data": dict(setup.source),
+        "init_from": dict(setup.bench.initial.facts),
         "classes": list(setup.classes),
         "clients": [
             {

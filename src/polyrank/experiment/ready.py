@@ -7,7 +7,7 @@ import torch
 
 from polyrank import algorithms, ranks
 from polyrank.algorithm import Algorithm
-from polyrank.client import model
+from polyrank.client import initial, model
 from polyrank.errors import RecipeError
 from polyrank.experiment.setup import Setup, prepare, roster
 from polyrank.lora.factor import Factor, Factors
@@ -24,11 +24,14 @@ def checked(recipe: Recipe) -> None:
     """Find what is wrong with a recipe's algorithm before any model or data is loaded.
 
     Raises:
-        RecipeError: no such algorithm or option, or ranks that it cannot have.
+        RecipeError: no such algorithm or option, ranks that it cannot have, or an adapter to begin
+            with that cannot be read or is of another base.
     """
     algorithm = algorithms.load(recipe.algorithm.name, **recipe.algorithm.options)
     _refuse_mixed_ranks(recipe, ranks.possible(recipe.lora.ranks))
     _refuse_optimizer(recipe, algorithm)
+    if recipe.lora.init_from is not None:
+        initial.opened(recipe.lora.init_from, recipe.model)
     if isinstance(recipe.lora.ranks, Quality) and not recipe.data.validation:
         raise RecipeError(
             "lora.ranks.policy", "quality needs data.validation, such as 0.2: a share of each "

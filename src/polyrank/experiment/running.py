@@ -5,7 +5,9 @@ from functools import partial
 from pathlib import Path
 from weakref import proxy
 
+from polyrank.client import placing
 from polyrank.client.group import Step, group_size
+from polyrank.client.initial import both
 from polyrank.client.score import average
 from polyrank.engine.simulate import Simulator
 from polyrank.engine.store import Shelf
@@ -14,6 +16,8 @@ from polyrank.experiment import facts, measuring
 from polyrank.experiment.ready import planned
 from polyrank.experiment.run import Run
 from polyrank.experiment.setup import Setup, moments, text_length
+from polyrank.lora.algebra import truncate
+from polyrank.lora.factor import Adapter
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
 from polyrank.report.format import Measured
@@ -88,6 +92,15 @@ def final(
         mean = average(list(held.values()))
         last = {"loss": mean.loss, "accuracy": mean.accuracy}
     return facts.final_record(last, held, len(clients), run.setup, seconds)
+
+
+def result(run: Run) -> Adapter:
+    """What people came for: all that makes the base model the one that was trained."""
+    head = {**placing.head(run.setup.bench), **run.federation.dense}
+    # A federation in which no update ever counted has no direction yet: one slot of zeros.
+    read = run.plan.algorithm.read(run.federation.state)
+    factors = {n: f if f.rank else truncate(run.plan.template[n], 1) for n, f in read.items()}
+    return both(run.setup.bench.initial, Adapter(factors, head))
 
 
 def _spectrum(run: Run) -> dict[str, object]:

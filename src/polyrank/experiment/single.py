@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from polyrank import files
-from polyrank.client import model, placing
+from polyrank.client import model
 from polyrank.client.precision import slow
 from polyrank.engine import store
 from polyrank.errors import StorageError
@@ -20,8 +20,6 @@ from polyrank.experiment.interrupt import uninterrupted
 from polyrank.experiment.run import Run
 from polyrank.experiment.setup import Setup, prepare
 from polyrank.lora import peft
-from polyrank.lora.algebra import truncate
-from polyrank.lora.factor import Adapter
 from polyrank.recipe import Recipe
 from polyrank.recipe.load import digest
 from polyrank.report import page, records
@@ -99,7 +97,11 @@ def _restore(run: Run, folder: Folder) -> None:
 
 def _refuse_other_data(run: Run, folder: Folder) -> None:
     """The rounds to come must see the data that those before them saw."""
-    before, now = records.load(folder.records).run["data"], dict(run.setup.source)
+    recorded = records.load(folder.records).run
+    before, now = {**recorded["data"]}, dict(run.setup.source)
+    if begun := run.setup.bench.initial.facts:
+        before["init_from"] = recorded.get("init_from", {}).get("sha256")
+        now["init_from"] = begun["sha256"]
     differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     if differing:
         raise StorageError(
@@ -129,12 +131,10 @@ def _finish(run: Run, folder: Folder) -> None:
         record = running.final(run, last, past.seconds, run.plan.clients)
         with uninterrupted():
             records.append(folder.records, record)
+    trained = {c["id"]: c["examples"] for r in past.rounds for c in r["clients"]}
+    examples = {"examples": sum(trained.values())}
     bench = run.setup.bench
-    head = {**placing.head(bench), **run.federation.dense}
-    # A federation in which no update ever counted has no direction yet: one slot of zeros.
-    read = run.plan.algorithm.read(run.federation.state)
-    factors = {n: f if f.rank else truncate(run.plan.template[n], 1) for n, f in read.items()}
-    adapter = Adapter(factors, head)
     with uninterrupted():
-        peft.save(folder.adapter, adapter, bench.base, model.stored_transposed(bench))
+        transposed = model.stored_transposed(bench)
+        peft.save(folder.adapter, running.result(run), bench.base, transposed, examples)
         page.write(folder.report, [records.load(folder.records)])

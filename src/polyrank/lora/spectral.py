@@ -201,3 +201,14 @@ def singular_values(f: Factor) -> Float[Tensor, " k"]:
     rb = torch.linalg.qr(f.scale * f.b, mode="r").R
     ra = torch.linalg.qr(f.a.T, mode="r").R
     return torch.linalg.svdvals(rb @ ra.T)
+
+
+def effective_rank(values: Tensor) -> float:
+    """exp(−Σ_j π_j ln π_j), π = σ/Σσ, of singular values; 0 for no update at all.
+
+    Roy & Vetterli, EUSIPCO 2007.
+    """
+    if not values.any():
+        return 0.0
+    share = values / values.sum()
+    return float(torch.special.entr(share).sum().exp())

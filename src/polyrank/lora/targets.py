@@ -26,7 +26,7 @@ def find(
     named = {name: module for name, module in model.named_modules() if name}
     free = {
         name: module for name, module in named.items()
-        if _adaptable(module) and not _inside(name, exclude)
+        if adaptable(module) and not _inside(name, exclude)
     }  # fmt: skip
     for target in targets:
         if not any(_matches(name, [target]) for name in free):
@@ -53,7 +53,8 @@ def check_rank(shapes: Mapping[str, tuple[int, int]], rank: int) -> None:
         )
 
 
-def _adaptable(module: nn.Module) -> bool:
+def adaptable(module: nn.Module) -> bool:
+    """Whether a module is of a kind that factors can be beside."""
     # MultiheadAttention reads the weight of its output projection and never calls the module.
     skipped = isinstance(module, NonDynamicallyQuantizableLinear)
     return isinstance(module, (nn.Linear, Conv1D)) and not skipped

@@ -46,6 +46,11 @@ class Lora(Part):
     train_head: bool = True
     """Train the classification head whole."""
 
+    init_from: File | None = None
+    """A PEFT adapter folder to begin with, of this model and of any rank: its update is added to
+    the pretrained weights before the first round, its head is where the head starts, and the
+    run's adapter holds both. The same folder has to be wherever clients train."""
+
     @model_validator(mode="after")
     def _one_scale(self) -> "Lora":
         if self.alpha is not None and self.scale is not None:

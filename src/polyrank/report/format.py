@@ -99,6 +99,7 @@ class Run(TypedDict):
     versions: dict[str, Any]
     machine: dict[str, Any]
     data: dict[str, Any]
+    init_from: NotRequired[dict[str, Any]]
     classes: list[str]
     clients: list[Holdings]
     idle: NotRequired[list[Reason]]

@@ -46,10 +46,11 @@ def page(runs: Sequence[RunRecords]) -> str:
     shown = [(id, name, contents) for id, name, contents in parts if contents]
     links = tag("nav", *(tag("a", name, href=f"#{id}") for id, name, _ in shown))
     boxes = (section(id, name, *contents) for id, name, contents in shown)
-    return _document(title(runs), tag("main", headline(groups, rows), links, *boxes))
+    return document(title(runs), tag("main", headline(groups, rows), links, *boxes))
 
 
-def _document(name: str, body: Html) -> str:
+def document(name: str, body: Html) -> str:
+    """A page of this title that holds everything it shows."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
