@@ -42,8 +42,8 @@ def test_rounds_to_a_target_counts_the_first_measured_round():
 def test_a_row_holds_means_over_seeds():
     runs = [measured("a", 0, 0.1, 0.3, 0.6), measured("a", 1, 0.2, 0.5, 0.8)]
     row = summary(runs, target=0.5)[0]
-    assert row.accuracy.mean == pytest.approx(0.7)
-    assert row.accuracy.half == pytest.approx(12.706204736432095 * 0.1)
+    assert row.score.mean == pytest.approx(0.7)
+    assert row.score.half == pytest.approx(12.706204736432095 * 0.1)
     assert row.gain.mean == pytest.approx(0.55)  # (0.5 + 0.6) / 2
     assert row.rounds_to_target == pytest.approx(1.5)
     assert (row.seeds, row.missed, row.unfinished) == (2, 0, 0)
@@ -89,7 +89,7 @@ def test_unfinished_runs_do_not_count_beside_finished_ones():
     runs = [measured("a", 0, 0.1, 0.6), stopped]
     row = summary(runs)[0]
     assert (row.seeds, row.unfinished, row.finished) == (1, 1, True)
-    assert row.accuracy.mean == 0.6
+    assert row.score.mean == 0.6
     assert [p.value.n for p in curve(runs, lambda r: r["test"]["accuracy"])] == [1, 1]
 
 
@@ -99,7 +99,7 @@ def test_a_label_without_a_finished_run_comes_last_with_its_figures_so_far():
         ("b", True, None),
         ("a", False, None),
     ]
-    assert rows[1].accuracy.mean == 0.9
+    assert rows[1].score.mean == 0.9
 
 
 def test_a_curve_skips_rounds_without_a_measurement():

@@ -141,5 +141,6 @@ def _batch(bench: Workbench, batch: int, length: int) -> dict[str, Tensor]:
     token = int(bench.tokenizer.pad_token_id == 0)
     mask = torch.ones(batch, length, dtype=torch.int64)
     mask[0, -1] = 0
-    labels = torch.zeros(batch, dtype=torch.int64)
-    return {"input_ids": torch.full_like(mask, token), "attention_mask": mask, "labels": labels}
+    ids = torch.full_like(mask, token)
+    labels = bench.objective.targets(ids)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

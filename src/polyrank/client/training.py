@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import SGD, AdamW, Optimizer
 
 from polyrank.client.job import Job, Task
@@ -68,11 +67,11 @@ def train(bench: Workbench, task: Task, jobs: Sequence[Job]) -> list[list[float]
 
 
 def client_losses(bench: Workbench, tokens: Tokens, some: Sequence[Batch]) -> Tensor:
-    """Every active client's mean loss on its own batch."""
+    """Every active client's mean loss over the predictions in its own batch."""
     batch, real = merged(some, tokens.pad)
-    out = cross_entropy(logits(bench, tokens, batch), batch.labels, reduction="none")
-    each: Tensor = (out.view(len(some), -1) * real).sum(dim=1) / real.sum(dim=1)
-    return each
+    losses, counts = bench.objective.losses(logits(bench, tokens, batch), batch)
+    total, of = ((t.view(len(some), -1) * real).sum(dim=1) for t in (losses, counts))
+    return total / of
 
 
 def stream(task: Task, job: Job) -> Iterator[Batch]:

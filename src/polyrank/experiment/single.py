@@ -57,8 +57,9 @@ def go(
     run = begin(recipe, setup or prepare(recipe), folder.clients)
     _restore(run, folder)
     watch(Began(label, folder.path, run.federation.round, recipe.rounds))
-    if line := slow(run.setup.bench):
-        watch(Warned(line))
+    for line in (*run.setup.notes, slow(run.setup.bench)):
+        if line:
+            watch(Warned(line))
     if run.federation.round == 0:
         begun = time.monotonic()
         records.append(folder.records, running.first(run, label))
@@ -136,5 +137,6 @@ def _finish(run: Run, folder: Folder) -> None:
     factors = {n: f if f.rank else truncate(run.plan.template[n], 1) for n, f in read.items()}
     adapter = Adapter(factors, head)
     with uninterrupted():
-        peft.save(folder.adapter, adapter, bench.base, model.stored_transposed(bench))
+        transposed = model.stored_transposed(bench)
+        peft.save(folder.adapter, adapter, bench.base, transposed, bench.objective.kind)
         page.write(folder.report, [records.load(folder.records)])

@@ -43,7 +43,9 @@ def module_to_save(tensor: str) -> str:
     return ".".join(parts[:depth])
 
 
-def save(folder: Path, adapter: Adapter, base: str, fan_in_fan_out: bool = False) -> None:
+def save(
+    folder: Path, adapter: Adapter, base: str, fan_in_fan_out: bool = False, kind: str = "SEQ_CLS"
+) -> None:
     """Write a folder that `PeftModel.from_pretrained(model, folder)` loads as the same function.
 
     Layers may differ in rank. One scale is kept for all (that of the first layer; the others'
@@ -56,12 +58,14 @@ def save(folder: Path, adapter: Adapter, base: str, fan_in_fan_out: bool = False
         adapter: factors, and as `dense` the whole head (also one that was not trained).
         base: what `base_model_name_or_path` shall say.
         fan_in_fan_out: whether the adapted layers are Conv1D.
+        kind: what PEFT calls the task: SEQ_CLS, CAUSAL_LM…
 
     Raises:
         StorageError: nothing to save, or `folder` holds something else.
     """
     factors = _one_scale({name: f for name, f in adapter.factors.items() if f.rank})
-    config = _config(factors, adapter.dense, base) | {"fan_in_fan_out": fan_in_fan_out}
+    config = _config(factors, adapter.dense, base)
+    config |= {"fan_in_fan_out": fan_in_fan_out, "task_type": kind}
     tensors = {f"{_PREFIX}{name}": tensor for name, tensor in adapter.dense.items()}
     for name, factor in factors.items():
         tensors[f"{_PREFIX}{name}.lora_A.weight"] = factor.a
@@ -111,7 +115,7 @@ def _config(factors: Factors, dense: Collection[str], base: str) -> dict[str, An
     # PEFT reads a pattern as a regular expression; ^ keeps it from matching a longer name's end.
     others = {f"^{name}": r for name, r in ranks.items() if r != rank}
     return {
-        "peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": base,
+        "peft_type": "LORA", "base_model_name_or_path": base,
         "inference_mode": True, "bias": "none",
         "r": rank, "lora_alpha": _alpha(scale, rank),
         "rank_pattern": others,
