@@ -5,7 +5,7 @@ One object for each task (`classifying.py`, `writing.py`); everything else is th
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -36,6 +36,7 @@ class Told(NamedTuple):
     lines: tuple[str, ...]
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A task, for examples of these classes."""
 

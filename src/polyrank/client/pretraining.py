@@ -79,7 +79,7 @@ def pretrain(
         torch.autograd.backward(mean)
         clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
-        tell(step, float(mean))
+        tell(step, mean.item())
 
 
 @torch.inference_mode()

@@ -87,7 +87,7 @@ class Writing:
         return tuple(float(x) for x in losses / counts)
 
 
-def _learned(batch: Batch) -> tuple[Bool[Tensor, "rows length-1"], Float[Tensor, " rows"]]:
+def _learned(batch: Batch) -> tuple[Bool[Tensor, "rows places"], Float[Tensor, " rows"]]:
     """By position, whether the token after it is to be learned; and how many are, by row."""
     assert batch.counted is not None
     learned = batch.counted[:, 1:]
