@@ -5,7 +5,16 @@ from typing import Any
 
 import yaml
 
-from polyrank.report import aggregation, diagnostics, figures, plots, spectra, tables, traffic
+from polyrank.report import (
+    aggregation,
+    diagnostics,
+    figures,
+    plots,
+    spectra,
+    tables,
+    traffic,
+    writing,
+)
 from polyrank.report.client_tables import client_tables
 from polyrank.report.clients import MANY, truncation, weight
 from polyrank.report.markup import Html, details, safe, tag
@@ -140,6 +149,10 @@ def probes(groups: Groups) -> Section:
     return "probes", "Before and after aggregation", [note, *parts] if parts else []
 
 
+def written(groups: Groups) -> Section:
+    return "written", "What the model writes", writing.written(groups)
+
+
 def left_out(groups: Groups) -> Section:
     runs = [run for members in groups.values() for run in members]
     idle = [
@@ -208,4 +221,4 @@ def _yaml(value: object) -> Html:
     return tag("pre", yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
-OF_GROUPS = (curves, clients, probes, weights, update, left_out, recipes)
+OF_GROUPS = (curves, written, clients, probes, weights, update, left_out, recipes)
