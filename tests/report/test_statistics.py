@@ -124,3 +124,40 @@ def test_seeds_of_one_experiment_may_have_names_of_their_own():
 def test_the_same_run_twice_is_not_two_seeds():
     with pytest.raises(StorageError, match=r"'demo', 'demo' of a \(demo\) are no seeds"):
         summary([measured("a", 0, 0.1, 0.5)] * 2)
+
+
+def judged_by_loss(label, seed, *losses, finished=True):
+    """A run of a language model with exactly these losses, the first of them before training."""
+    run = measured(label, seed, *(1 - loss for loss in losses), finished=finished)
+    return RunRecords({**run.run, "metric": "loss"}, run.rounds, run.final)
+
+
+def test_of_a_loss_less_is_better():
+    ends = (("worse", 2.0), ("best", 1.0), ("bad", 2.5))
+    runs = [
+        judged_by_loss(name, seed, 3.0, loss + 0.001 * seed)
+        for name, loss in ends
+        for seed in range(3)
+    ]
+    rows = summary(runs, target=1.5)
+    assert [(row.label, row.places) for row in rows] == [
+        ("best", (1, 1)), ("worse", (2, 2)), ("bad", (3, 3)),
+    ]  # fmt: skip
+    assert rows[0].score.mean == pytest.approx(1.001)
+    assert rows[0].gain.mean == pytest.approx(1.999)
+    assert (rows[0].rounds_to_target, rows[1].missed) == (1, 3)
+
+
+def test_an_unmeasured_loss_comes_last():
+    blank = judged_by_loss("blank", 0, 3.0, 2.0)
+    nothing = tuple({**record, "test": None} for record in blank.rounds)
+    blank = RunRecords(blank.run, nothing, {**blank.final, "test": None})
+    assert [row.label for row in summary([blank, judged_by_loss("a", 0, 3.0, 2.9)])] == [
+        "a",
+        "blank",
+    ]
+
+
+def test_runs_of_different_metrics_do_not_compare():
+    with pytest.raises(StorageError, match=r"judged by accuracy and loss per token.* one by one"):
+        summary([measured("a", 0, 0.1, 0.2), judged_by_loss("b", 0, 3.0, 2.0)])

@@ -95,6 +95,18 @@ def report(
 
 
 @app.command()
+def plan(recipe: Source, overrides: Overrides = None) -> None:
+    """Say what a round will take at each client: memory, time on this machine, MB, by rank."""
+    from polyrank.cli.listing import needs
+    from polyrank.experiment import plan as planning
+
+    loaded = read(recipe, overrides)
+    with located(loaded):
+        found = planning.plan(loaded.recipe)
+    out.print(needs(found))
+
+
+@app.command()
 def pretrain(
     steps: Annotated[Optional[int], typer.Option(min=1, help="Optimizer steps.")] = None,  # noqa: UP045
     overwrite: Overwrite = False,

@@ -1,13 +1,15 @@
 """The algorithms in a terminal: three lines each, in 100 columns."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from rich.table import Table
 from rich.text import Text
 
 from polyrank import algorithms
 from polyrank.experiment.costs import Cost
+from polyrank.experiment.plan import Need
 from polyrank.report.records import MB
-from polyrank.report.words import megabytes
+from polyrank.report.words import duration, megabytes
 
 _HEAD = "{:<12} {:<6} {:<7} {:<12} "
 _LEGEND = """
@@ -40,6 +42,23 @@ def listing(costs: Mapping[str, Cost | None] | None = None) -> Iterator[Text]:
         if costs is not None:
             yield Text(f"  {about.paper}", "dim")
     yield Text(_LEGEND if costs is None else _LEGEND + _MEASURED)
+
+
+def needs(found: Sequence[Need]) -> Table:
+    """A line for each rank."""
+    caption = (
+        "of one client in a round; memory: tensors at the fullest moment, for the longest texts; "
+        "time: alone on this machine; MB = 10⁶ bytes, GiB = 2³⁰"
+    )
+    table = Table(caption=caption)
+    for column in ("rank", "clients", "memory GiB", "time", "MB up", "MB down"):
+        table.add_column(column, justify="right")
+    for one in found:
+        table.add_row(
+            str(one.rank), str(one.clients), f"{one.memory / 2**30:.3f}", duration(one.seconds),
+            megabytes(one.up / MB), megabytes(one.down / MB),
+        )  # fmt: skip
+    return table
 
 
 def _wire(name: str) -> str:

@@ -43,7 +43,7 @@ def train(bench: Workbench, task: Task, jobs: Sequence[Job]) -> list[list[float]
     ]
     tokens = jobs[0].share.tokens
     streams = [stream(task, job) for job in jobs]
-    steps = [_steps(task.local, len(job.share.train)) for job in jobs]
+    steps = [steps_of(task.local, len(job.share.train)) for job in jobs]
     losses: list[list[float]] = [[] for _ in jobs]
     bench.net.train()
     with seeded(task.seed, "fit", task.round, *(job.client.id for job in jobs)):
@@ -117,5 +117,6 @@ def _penalty(
     return (lambda: torch.stack([term() for term in terms]).sum()) if terms else None
 
 
-def _steps(local: Local, examples: int) -> int:
+def steps_of(local: Local, examples: int) -> int:
+    """The optimizer steps of a round with so many examples."""
     return local.steps or local.epochs * math.ceil(examples / local.batch)

@@ -10,6 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from polyrank.client import activations
+from polyrank.client.checkpointing import checkpoint
 from polyrank.client.first_token import shorten
 from polyrank.client.job import Share
 from polyrank.client.memory import profile
@@ -92,6 +93,8 @@ def workbench(recipe: Recipe, classes: Sequence[str]) -> Workbench:
     """The recipe's model for these classes, the same on every machine."""
     bench = load_model(recipe.model, classes, recipe.lora, recipe.seed, recipe.task)
     narrow(bench, getattr(torch, recipe.engine.dtype))
+    if recipe.engine.checkpointing:
+        checkpoint(bench)
     _check_length(recipe, bench)
     # What is kept of a text is of the whole last block.
     if recipe.cache == "off" and bench.objective.headed:
@@ -158,7 +161,8 @@ def shared(recipe: Recipe) -> str:
     lora = recipe.lora.model_copy(
         update={"ranks": 1, "scale": None, "alpha": None, "rslora": False}
     )
-    model = (recipe.task, recipe.model, recipe.cache, recipe.engine.dtype)
+    engine = (recipe.engine.dtype, recipe.engine.checkpointing)
+    model = (recipe.task, recipe.model, recipe.cache, engine)
     return repr((*model, recipe.data, recipe.generation, lora, recipe.seed))
 
 

@@ -128,6 +128,9 @@ class Engine(Part):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the frozen base is kept and computed in. Factors, head, loss and optimizer are float32
     in either; in bfloat16 results differ by its rounding."""
+    checkpointing: bool = False
+    """Compute each block's activations again on the way back instead of keeping them: less memory,
+    more time, the same results."""
 
 
 class Wire(Part):
