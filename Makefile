@@ -55,7 +55,7 @@ clean:
 	touch $@
 
 .venv/.dev: .venv/.installed
-	$(BIN)/pip install -q -e '.[demo,hub,flower,dev]'
+	$(BIN)/pip install -q -e '.[demo,hub,rouge,flower,dev]'
 	touch $@
 
 .venv/.bench: .venv/.installed

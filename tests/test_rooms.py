@@ -21,8 +21,8 @@ ROOMS = {
     },
     "hashlib": {"seeds.py", "client/pretrained.py"},
     "manual_seed": {"seeds.py"},
-    "backward": {"client/training.py", "client/choice.py"},
-    "AdamW": {"client/training.py"},
+    "backward": {"client/training.py", "client/choice.py", "client/pretraining.py"},
+    "AdamW": {"client/training.py", "client/pretraining.py"},
     "pickle": set(),
     "eval": {"client"},  # net.eval(), never the builtin
     "exec": set(),

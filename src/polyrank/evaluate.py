@@ -16,9 +16,14 @@ SHOWN = 64  # singular values kept in a record
 
 def score_adapter(bench: Workbench, adapter: Adapter, tokens: Tokens, batch: int) -> Score:
     """The score of pretrained weights + ΔW with the adapter's dense tensors."""
+    put(bench, adapter)
+    return score(bench, tokens, batch)
+
+
+def put(bench: Workbench, adapter: Adapter) -> None:
+    """Let the bench hold pretrained weights + ΔW, the adapter's dense tensors, and no factors."""
     fold(bench, added({}, adapter.factors))
     place(bench, {}, adapter.dense)
-    return score(bench, tokens, batch)
 
 
 def spectrum(factors: Factors) -> dict[str, object]:

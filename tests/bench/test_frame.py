@@ -33,8 +33,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("bench")
     into, text = folder / "latest.json", folder / "page.md"
     done = bench(
-        "run", "--size", "tiny", "--threads", "1", "--only", "aggregation,choices,simulation,gpu,plan",
-        "--into", str(into), "--page", str(text),
+        "run", "--size", "tiny", "--threads", "1", "--into", str(into),
+        "--only", "aggregation,choices,simulation,gpu,plan", "--page", str(text),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(into.read_text())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 from polyrank.client import placing
+from polyrank.client.classifying import Classifying
 from polyrank.client.model import Workbench, fold, load, template
 from polyrank.client.placing import dense, head, place, take
 from polyrank.client.precision import narrow
@@ -186,7 +187,7 @@ def test_distilbert_at_rank_20_has_the_published_parameter_count():
         net = DistilBertForSequenceClassification(DistilBertConfig())
     modules = find(net, ["q_lin", "k_lin", "v_lin"], ["classifier", "pre_classifier"])
     layers = {name: attach(module) for name, module in modules.items()}
-    bench = Workbench(net, None, layers, (), False, "distilbert")
+    bench = Workbench(net, None, layers, (), False, "distilbert", Classifying(()))
     place(bench, template(bench, 20))
     assert sum(p.numel() for p in placing.trainable(bench, "ab")[0]) == 552_960
     counts = [sum(f.a.numel() + f.b.numel() for f in template(bench, r).values()) for r in (5, 20)]
@@ -200,7 +201,7 @@ def test_distilberts_whole_head_is_trained(tmp_path: Path, gpt2_folder: Path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     bench = load(str(tmp_path), CLASSES, Lora(targets=("q_lin",)), seed=0)
     assert {name.split(".")[0] for name in bench.head} == {"pre_classifier", "classifier"}
-    with pytest.raises(RecipeError, match="'pre_classifier' is the classification head"):
+    with pytest.raises(RecipeError, match="'pre_classifier' is the model's head"):
         load(str(tmp_path), CLASSES, Lora(targets=("pre_classifier",)), seed=0)
 
 

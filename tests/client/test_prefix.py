@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from polyrank.client import activations, prefix
+from polyrank.client.classifying import Classifying
 from polyrank.client.cut import all_blocks, cut
 from polyrank.client.first_token import shorten
 from polyrank.client.model import Workbench, fold, load, template
@@ -79,7 +80,7 @@ def bench_of(make: Callable[[], nn.Module], *targets: str) -> Workbench:
     net.train(False).requires_grad_(False)
     head = tuple(n for n, _ in net.named_parameters() if n.split(".")[0] in HEADS)
     layers = {n: attach(m) for n, m in find(net, targets, HEADS).items()}
-    return Workbench(net, None, layers, head, True, "tiny")
+    return Workbench(net, None, layers, head, True, "tiny", Classifying(("a", "b")))
 
 
 def tokens_of(count: int = 30, seed: int = 0) -> Tokens:

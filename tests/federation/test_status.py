@@ -83,7 +83,7 @@ def running(run: Path) -> Iterator[Path]:
 
 def test_it_sums_traffic_and_extrapolates_rounds(running: Path) -> None:
     seen = view(running)
-    assert (seen.round, seen.rounds, seen.accuracy, seen.state) == (2, 10, 0.25, "running")
+    assert (seen.round, seen.rounds, seen.test["accuracy"], seen.state) == (2, 10, 0.25, "running")
     assert seen.end == WRITTEN + 8 * 30.0
     assert [(s.up, s.down) for s in seen.sites] == [(2.0, 4.0), (2.0, 8.0), (0.0, 0.0)]
     assert not seen.complete

@@ -184,7 +184,7 @@ VALID = "query, key, value, attention.output.dense, intermediate.dense, output.d
                       f"layers; valid: {VALID}"),
         ("word_embeddings", "'word_embeddings' is of type Embedding, but LoRA adapts Linear and "
                             f"Conv1D layers; valid: {VALID}"),
-        ("classifier", f"'classifier' is the classification head, which is never adapted; "
+        ("classifier", f"'classifier' is the model's head, which is never adapted; "
                        f"valid: {VALID}"),
     ],
 )  # fmt: skip

@@ -11,8 +11,8 @@ from polyrank.recipe.load import load
 RANK = "a rank (a whole number, at least 1)"
 RANKS = f"{RANK}, a list such as [4, 8] or a mix such as {{4: 60%, 8: 40%}}"
 TOP = (
-    "aggregation, algorithm, cache, data, engine, evaluation, local, lora, model, name, output, "
-    "participation, rounds, seed, wire"
+    "aggregation, algorithm, cache, data, engine, evaluation, generation, local, lora, model, "
+    "name, output, participation, rounds, seed, task, wire"
 )
 
 LR = "did you mean 'lr' under 'aggregation' or 'lr' under 'local'?"

@@ -171,7 +171,7 @@ def test_recipes_that_differ_show_where():
     runs = [run_records("a"), run_records("b")]
     runs[1].run["recipe"]["data"]["partition"] = "iid"
     text = visible(page(runs))
-    assert "These runs differ in data: accuracies do not compare." in text
+    assert "These runs differ in data: results do not compare." in text
     assert "data.partition" in text
     assert "partition: iid" in text
 

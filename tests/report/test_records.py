@@ -133,7 +133,7 @@ def test_an_unfinished_run_shows_its_last_measurement():
 
 def test_a_run_that_has_not_begun_has_no_figures():
     run = RunRecords(run_records().run)
-    assert (run.accuracy, run.first_accuracy, run.done, run.up) == (None, None, 0, ())
+    assert (run.value, run.first_value, run.done, run.up) == (None, None, 0, ())
 
 
 def test_traffic_counts_clients_that_were_left_out():

@@ -42,8 +42,8 @@ def test_rounds_to_a_target_counts_the_first_measured_round():
 def test_a_row_holds_means_over_seeds():
     runs = [measured("a", 0, 0.1, 0.3, 0.6), measured("a", 1, 0.2, 0.5, 0.8)]
     row = summary(runs, target=0.5)[0]
-    assert row.accuracy.mean == pytest.approx(0.7)
-    assert row.accuracy.half == pytest.approx(12.706204736432095 * 0.1)
+    assert row.score.mean == pytest.approx(0.7)
+    assert row.score.half == pytest.approx(12.706204736432095 * 0.1)
     assert row.gain.mean == pytest.approx(0.55)  # (0.5 + 0.6) / 2
     assert row.rounds_to_target == pytest.approx(1.5)
     assert (row.seeds, row.missed, row.unfinished) == (2, 0, 0)
@@ -89,7 +89,7 @@ def test_unfinished_runs_do_not_count_beside_finished_ones():
     runs = [measured("a", 0, 0.1, 0.6), stopped]
     row = summary(runs)[0]
     assert (row.seeds, row.unfinished, row.finished) == (1, 1, True)
-    assert row.accuracy.mean == 0.6
+    assert row.score.mean == 0.6
     assert [p.value.n for p in curve(runs, lambda r: r["test"]["accuracy"])] == [1, 1]
 
 
@@ -99,7 +99,7 @@ def test_a_label_without_a_finished_run_comes_last_with_its_figures_so_far():
         ("b", True, None),
         ("a", False, None),
     ]
-    assert rows[1].accuracy.mean == 0.9
+    assert rows[1].score.mean == 0.9
 
 
 def test_a_curve_skips_rounds_without_a_measurement():
@@ -124,3 +124,40 @@ def test_seeds_of_one_experiment_may_have_names_of_their_own():
 def test_the_same_run_twice_is_not_two_seeds():
     with pytest.raises(StorageError, match=r"'demo', 'demo' of a \(demo\) are no seeds"):
         summary([measured("a", 0, 0.1, 0.5)] * 2)
+
+
+def judged_by_loss(label, seed, *losses, finished=True):
+    """A run of a language model with exactly these losses, the first of them before training."""
+    run = measured(label, seed, *(1 - loss for loss in losses), finished=finished)
+    return RunRecords({**run.run, "metric": "loss"}, run.rounds, run.final)
+
+
+def test_of_a_loss_less_is_better():
+    ends = (("worse", 2.0), ("best", 1.0), ("bad", 2.5))
+    runs = [
+        judged_by_loss(name, seed, 3.0, loss + 0.001 * seed)
+        for name, loss in ends
+        for seed in range(3)
+    ]
+    rows = summary(runs, target=1.5)
+    assert [(row.label, row.places) for row in rows] == [
+        ("best", (1, 1)), ("worse", (2, 2)), ("bad", (3, 3)),
+    ]  # fmt: skip
+    assert rows[0].score.mean == pytest.approx(1.001)
+    assert rows[0].gain.mean == pytest.approx(1.999)
+    assert (rows[0].rounds_to_target, rows[1].missed) == (1, 3)
+
+
+def test_an_unmeasured_loss_comes_last():
+    blank = judged_by_loss("blank", 0, 3.0, 2.0)
+    nothing = tuple({**record, "test": None} for record in blank.rounds)
+    blank = RunRecords(blank.run, nothing, {**blank.final, "test": None})
+    assert [row.label for row in summary([blank, judged_by_loss("a", 0, 3.0, 2.9)])] == [
+        "a",
+        "blank",
+    ]
+
+
+def test_runs_of_different_metrics_do_not_compare():
+    with pytest.raises(StorageError, match=r"judged by accuracy and loss per token.* one by one"):
+        summary([measured("a", 0, 0.1, 0.2), judged_by_loss("b", 0, 3.0, 2.0)])

@@ -7,7 +7,7 @@ import yaml
 
 from polyrank.lora.factor import Factors, parameters
 from polyrank.report.records import RunRecords
-from polyrank.report.words import count, megabytes, percent, ranges
+from polyrank.report.words import count, measured, megabytes, ranges
 from polyrank.version import __version__
 
 
@@ -54,8 +54,8 @@ def of_run(run: RunRecords) -> list[str]:
         by_rank.setdefault(client["rank"], []).append(client["examples"])
     up, down = (ways[-1] if ways else 0.0 for ways in (run.up, run.down))
     results = [
-        ("accuracy before training", percent(run.first_accuracy)),
-        ("accuracy", percent(run.accuracy)),
+        (f"{run.metric.name} before training", measured(run.first_value, run.metric)),
+        (run.metric.name, measured(run.value, run.metric)),
         ("rounds", run.done),
         ("uploaded", f"{megabytes(up)} MB"),
         ("downloaded", f"{megabytes(down)} MB"),

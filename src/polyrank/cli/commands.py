@@ -62,6 +62,7 @@ def resume(path: Annotated[Path, typer.Argument(metavar="RUN", help="A run's fol
     from polyrank import api
     from polyrank.cli.show import Screen
     from polyrank.federation import again
+    from polyrank.report.words import judged
 
     if script := again.script(path):
         with located(None, path):
@@ -69,7 +70,8 @@ def resume(path: Annotated[Path, typer.Argument(metavar="RUN", help="A run's fol
     with located(None, path), Screen(out) as screen:
         results = api.resume(path, watch=screen.watch)
     for result in results:
-        say(f"{result.folder}: {_percent(result.accuracy)}")
+        test = result.records.test
+        say(f"{result.folder}: {judged(test) if test else 'no result yet'}")
     say(f"report: {path / 'report.html'}")
 
 
@@ -94,6 +96,21 @@ def report(
             )
         page.write(to, runs)
     say(f"report: {to}")
+
+
+@app.command()
+def pretrain(
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Optimizer steps.")] = None,  # noqa: UP045
+    overwrite: Overwrite = False,
+) -> None:
+    """Train the embedded language model, docstrings-llama, from scratch, and keep it."""
+    from polyrank.cli.show import Bar
+    from polyrank.experiment import pretraining
+
+    count = steps or pretraining.STEPS
+    with located(None), Bar(out, "docstrings-llama") as bar:
+        folder, loss = pretraining.make(count, overwrite, lambda step, _: bar.show(step, count))
+    say(f"{folder}: loss {loss:.4f} per token on held-out docstrings")
 
 
 @app.command()
@@ -145,10 +162,6 @@ def recipe_(
 
         checked(loaded.recipe)
         print(load.dump(loaded.recipe), end="")
-
-
-def _percent(accuracy: float | None) -> str:
-    return "no accuracy yet" if accuracy is None else f"accuracy {accuracy:.2%}"
 
 
 def _version(wanted: bool | None) -> None:

@@ -17,8 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from polyrank.experiment.events import Began, Event, Replied, RoundDone, Warned
+from polyrank.report.metric import Metric
 from polyrank.report.records import MB, WAYS, RunRecords, sent
 from polyrank.report.statistics import Estimate, Row, summary
+from polyrank.report.words import measured, result
 
 
 class Screen:
@@ -109,11 +111,11 @@ class Bar:
 
 
 def round_line(record: Any) -> str:
-    """One line per round: loss, accuracy, MB up and down, seconds, N_eff."""
+    """One line per round: how good the model is, MB up and down, seconds, N_eff."""
     test = record["test"]
     up, down = (sum(b["total"] for b in sent(record, way)) / MB for way in WAYS)
     parts = [
-        f"loss {test['loss']:.4f}  accuracy {test['accuracy']:6.2%}" if test else "not evaluated",
+        result(test) if test else "not evaluated",
         f"up {up:.2f} MB  down {down:.2f} MB  {record['seconds']:.1f} s",
         *([f"N_eff {record['info']['n_eff']:.1f}"] if "n_eff" in record["info"] else []),
         *(["nobody counted: state unchanged"] if record["unchanged"] else []),
@@ -124,12 +126,15 @@ def round_line(record: Any) -> str:
 def summary_table(runs: Sequence[RunRecords]) -> Table:
     """The comparison: mean ± half the 95 % interval over seeds, best first."""
     target = next((r.run["recipe"]["evaluation"]["target"] for r in runs), None)
-    goal = "rounds" if target is None else f"to {target:.0%}"
-    table = Table(caption="mean ± 95 % interval over seeds; gain in points; MB = 10⁶ bytes")
+    rows = summary(runs, target)
+    metric = rows[0].metric
+    goal = "rounds" if target is None else f"to {measured(target, metric)}"
+    table = Table(caption=f"mean ± 95 % interval over seeds; gain in {metric.unit}; MB = 10⁶ bytes")
     table.add_column("algorithm", no_wrap=True)
-    for column in ("seeds", "accuracy %", "gain", goal, "MB up", "MB down", "s"):
+    name = f"{metric.name} %" if metric.share else metric.name
+    for column in ("seeds", name, "gain", goal, "MB up", "MB down", "s"):
         table.add_column(column, justify="right")
-    for row in summary(runs, target):
+    for row in rows:
         table.add_row(*map(Text, _cells(row, target)))
     return table
 
@@ -141,8 +146,8 @@ def _cells(row: Row, target: float | None) -> list[str]:
     return [
         row.label,
         str(row.seeds),
-        _points(row.accuracy),
-        _points(row.gain, "+"),
+        _points(row.score, row.metric),
+        _points(row.gain, row.metric, "+"),
         reached,
         f"{row.mb_up:.2f}",
         f"{row.mb_down:.2f}",
@@ -150,8 +155,9 @@ def _cells(row: Row, target: float | None) -> list[str]:
     ]
 
 
-def _points(estimate: Estimate | None, sign: str = "-") -> str:
+def _points(estimate: Estimate | None, metric: Metric, sign: str = "-") -> str:
     if estimate is None:
         return "–"
-    half = "" if estimate.half is None else f" ± {100 * estimate.half:.1f}"
-    return f"{100 * estimate.mean:{sign}.1f}{half}"
+    digits = 1 if metric.share else 4
+    half = "" if estimate.half is None else f" ± {metric.scale * estimate.half:.{digits}f}"
+    return f"{metric.scale * estimate.mean:{sign}.{digits}f}{half}"

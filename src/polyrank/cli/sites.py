@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from polyrank.federation.status import Site, View
-from polyrank.report.words import NOTHING, duration, known, megabytes, percent
+from polyrank.report.words import NOTHING, duration, judged, known, megabytes
 
 _NUMBERS = ("rank", "examples", "last seen", "MB up", "MB down")
 
@@ -35,7 +35,7 @@ def _heading(view: View, now: float) -> str:
     parts = [
         f"{view.folder}: {view.state}",
         f"round {view.round}{of}",
-        *([f"accuracy {percent(view.accuracy)}"] if view.accuracy is not None else []),
+        *([judged(view.test)] if view.test is not None else []),
         *([_remaining(view.end, now)] if view.end is not None else []),
     ]
     return ", ".join(parts)

@@ -82,11 +82,13 @@ def _hindrance(bench: Workbench, tokens: Tokens) -> str | None:
     alone = []
     for model, part in zip(models, parts, strict=True):
         place_all(bench, [model])
-        alone.append(logits(bench, tokens, part))
+        every = torch.ones(len(part), dtype=torch.bool)
+        alone.append(bench.objective.predictions(logits(bench, tokens, part), part, every))
     start = dense(bench)
     place_all(bench, models)
     batch, real = merged(parts, tokens.pad)
-    found = logits(bench, tokens, batch)[real.flatten() > 0]
+    out = logits(bench, tokens, batch)
+    found = bench.objective.predictions(out, batch, real.flatten() > 0)
     place(bench, {}, start)
     wanted = torch.cat(alone)
     difference = float((found - wanted).abs().max() / wanted.abs().max())

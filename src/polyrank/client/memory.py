@@ -17,6 +17,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from polyrank.client.checkpointing import checkpoints, whole
 from polyrank.client.model import Workbench, template
 from polyrank.client.placing import place, trainable
 from polyrank.errors import RecipeError
@@ -108,12 +109,22 @@ def profile(bench: Workbench, batch: int, length: int, moments: int = 2) -> Prof
     unit = template(bench, 1)
     per_rank = sum(f.a.nbytes + f.b.nbytes for f in unit.values())
     dense = sum(p.nbytes for p in trainable(bench)[1])
-    one, two = (_saved(bench, rank, batch, length) for rank in (1, 2))
+    one, two = (_kept(bench, rank, batch, length) for rank in (1, 2))
     slope = sum(two) - sum(one)
     # On the way back an operation has the gradients of its output and its input at once.
     fixed = model + dense * (1 + moments) + sum(one) - slope + 2 * max(one)
     limit = min(min(f.shape) for f in unit.values())
     return Profile(fixed, slope + per_rank * (2 + moments), limit, model, 2 * per_rank)
+
+
+def _kept(bench: Workbench, rank: int, batch: int, length: int) -> list[int]:
+    """What is there at the fullest moment: where blocks are computed again, one of them whole."""
+    found = _saved(bench, rank, batch, length)
+    if not checkpoints(bench):
+        return found
+    with whole(bench):
+        every = sum(_saved(bench, rank, batch, length))
+    return [*found, (every - sum(found)) // bench.net.config.num_hidden_layers]
 
 
 def _saved(bench: Workbench, rank: int, batch: int, length: int) -> list[int]:
@@ -141,5 +152,6 @@ def _batch(bench: Workbench, batch: int, length: int) -> dict[str, Tensor]:
     token = int(bench.tokenizer.pad_token_id == 0)
     mask = torch.ones(batch, length, dtype=torch.int64)
     mask[0, -1] = 0
-    labels = torch.zeros(batch, dtype=torch.int64)
-    return {"input_ids": torch.full_like(mask, token), "attention_mask": mask, "labels": labels}
+    ids = torch.full_like(mask, token)
+    labels = bench.objective.targets(ids)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -1,6 +1,6 @@
 """The base model that a client holds: load it, place factors in it, fold updates into it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from polyrank.client.classifying import Classifying
 from polyrank.client.initial import Initial, adopt
-from polyrank.client.pretrained import open_model
+from polyrank.client.objective import Objective
+from polyrank.client.writing import Writing
 from polyrank.data.batches import Batch, Tokens
 from polyrank.errors import RankError, RecipeError, nearest
 from polyrank.lora.dropout import quicken
@@ -20,7 +22,12 @@ from polyrank.lora.layer import LoraLayer, attach, transposed
 from polyrank.lora.peft import HEAD_MODULES, module_to_save
 from polyrank.lora.targets import check_rank, find
 from polyrank.recipe.schema import Lora
+from polyrank.recipe.tasks import Task
 
+OBJECTIVES: Mapping[Task, Callable[[tuple[str, ...]], Objective]] = {
+    "classification": Classifying,
+    "causal-lm": Writing,
+}
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 
@@ -35,6 +42,8 @@ class Workbench:
         head: names of the parameters that are not pretrained (the classification head).
         train_head: whether the head is trained, and so travels as `dense`.
         base: the model's name on the hub, or its path.
+        objective: what it is trained for.
+        notes: what was done where its files say nothing, as lines.
         pristine: pretrained weights, in float32, of the modules that hold a fold.
         exact: the adapted modules' pretrained weights in float32, where `net` has them in less.
         cached: by the id of its `Tokens`, what gives logits from kept activations.
@@ -49,6 +58,8 @@ class Workbench:
     head: tuple[str, ...]
     train_head: bool
     base: str
+    objective: Objective
+    notes: tuple[str, ...] = ()
     pristine: dict[str, Tensor] = field(default_factory=dict)
     exact: dict[str, Tensor] = field(default_factory=dict)
     cached: dict[int, Callable[[Batch], Tensor]] = field(default_factory=dict)
@@ -56,38 +67,55 @@ class Workbench:
     initial: Initial = field(default_factory=Initial)
 
 
-def load(name: str, classes: Sequence[str], lora: Lora, seed: int) -> Workbench:
+def load(
+    name: str, classes: Sequence[str], lora: Lora, seed: int, task: Task = "classification"
+) -> Workbench:
     """The model for these classes, frozen, in float32; its new head is drawn from the seed.
 
     Args:
-        name: "minilm" (embedded), a folder, or a model on the Hugging Face hub.
+        name: an embedded model, a folder, or a model on the Hugging Face hub.
         classes: class names, in the order of the logits.
         lora: which layers are adapted, and whether the head is trained.
         seed: the recipe's seed; the same seed gives the same head everywhere.
+        task: what it is trained for.
 
     Raises:
         RecipeError: the model cannot be loaded, a target names no layer of it, or the adapter to
             begin with does not fit.
         StorageError: the embedded model's file is not the one that was published.
     """
-    net, tokenizer, new, base = open_model(name, classes, seed)
+    objective = OBJECTIVES[task](tuple(classes))
+    net, tokenizer, new, base, notes = objective.open(name, seed)
     initial = adopt(net, lora.init_from, name)
     net.requires_grad_(False)
     quicken(net)
-    head = tuple(n for n, _ in net.named_parameters() if n in new or _of_head(n))
-    if lora.train_head and not head:
+    head = _head(net, new) if objective.headed else ()
+    train_head = lora.train_head and objective.headed
+    if train_head and not head:
         raise RecipeError(
             "lora.train_head",
             f"found no classification head in {name!r} (looked for {', '.join(HEAD_MODULES)}); "
             "set it to false to train the factors alone",
         )
-    modules = find(net, lora.targets, exclude={module_to_save(n) for n in head})
-    layers = {n: attach(module, lora.dropout) for n, module in modules.items()}
+    whole = {module_to_save(n) for n in head} if objective.headed else _output(net)
+    layers = {n: attach(m, lora.dropout) for n, m in find(net, lora.targets, whole).items()}
     own = {n: net.get_submodule(n) for n in dict.fromkeys(n.rpartition(".")[0] for n in head)}
     heads = {n: attach_head(m) for n, m in own.items() if isinstance(m, nn.Linear)}
     return Workbench(
-        net, tokenizer, layers, head, lora.train_head, base, heads=heads, initial=initial
-    )
+        net, tokenizer, layers, head, train_head, base, objective, notes, heads=heads,
+        initial=initial,
+    )  # fmt: skip
+
+
+def _head(net: Any, new: Collection[str]) -> tuple[str, ...]:
+    """The names of the parameters of the classification head."""
+    return tuple(n for n, _ in net.named_parameters() if n in new or _of_head(n))
+
+
+def _output(net: Any) -> set[str]:
+    """The name of the layer that gives a language model's logits."""
+    output = net.get_output_embeddings()
+    return {name for name, module in net.named_modules() if module is output}
 
 
 def template(bench: Workbench, rank: int) -> dict[str, Factor]:
@@ -123,8 +151,8 @@ def fold(bench: Workbench, deltas: Mapping[str, Tensor]) -> None:
         module.weight.data.copy_(bench.pristine[name] + delta)
 
 
-def logits(bench: Workbench, tokens: Tokens, batch: Batch) -> Float[Tensor, "batch classes"]:
-    """The classifier's output for a batch of `tokens`, from kept activations if there are any."""
+def logits(bench: Workbench, tokens: Tokens, batch: Batch) -> Float[Tensor, "batch ... classes"]:
+    """The model's output for a batch of `tokens`, from kept activations if there are any."""
     if id(tokens) in bench.cached:
         return bench.cached[id(tokens)](batch).float()
     out = bench.net(input_ids=batch.input_ids, attention_mask=batch.attention_mask)

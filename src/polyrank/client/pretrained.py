@@ -1,9 +1,9 @@
-"""A pretrained classifier by name: embedded, in a folder, or on the Hugging Face hub."""
+"""A pretrained model by name: embedded, in a folder, or on the Hugging Face hub."""
 
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
+from polyrank.data.cache import folder as cache_folder
 from polyrank.errors import RecipeError, StorageError, nearest
 from polyrank.lora.peft import HEAD_MODULES
 from polyrank.seeds import seeded
@@ -21,6 +22,7 @@ from polyrank.seeds import seeded
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # what the embedded model is called on the hub
 _MINILM_SIZE = 90_868_376  # bytes
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+SMALL_LLAMA = "docstrings-llama"  # what `polyrank pretrain` makes
 # All that is fetched of a hub model: no code, no pickles, no other formats.
 _FILES = [
     "config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*", "vocab*",
@@ -29,12 +31,14 @@ _FILES = [
 
 
 class Pretrained(NamedTuple):
-    """A model in float32, its tokenizer, the parameters that are new, and the model's name."""
+    """A model in float32, its tokenizer, the parameters that are new, the model's name, and what
+    was done where its files say nothing, as lines."""
 
     net: Any
     tokenizer: Any
     new: frozenset[str]
     base: str
+    notes: tuple[str, ...] = ()
 
 
 def open_model(name: str, classes: Sequence[str], seed: int) -> Pretrained:
@@ -49,24 +53,53 @@ def open_model(name: str, classes: Sequence[str], seed: int) -> Pretrained:
         RecipeError: there is no such model, or it is not a classifier.
         StorageError: the embedded model's file is not the one that was published.
     """
-    folder = located(name)
-    try:
-        with quiet(), seeded(seed, "head"):
-            net, info = _classifier(folder, classes)
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise RecipeError("model", f"{name!r} cannot be loaded: {_first_line(error)}") from error
-    _set_padding(name, net, tokenizer)
-    return Pretrained(net, tokenizer, _new(name, info), base_name(name))
+    net, tokenizer, info = _opened(name, seed, lambda folder: _classifier(folder, classes))
+    if tokenizer.pad_token is None:
+        # GPT-2 and Llama have no padding token, and find the last token of a text by it.
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise RecipeError("model", f"{name!r}: the tokenizer has no padding and no end token")
+    net.config.pad_token_id = tokenizer.pad_token_id
+    new = _new(name, info, HEAD_MODULES)
+    return Pretrained(net, tokenizer, new, base_name(name))
+
+
+def open_writer(name: str, seed: int) -> Pretrained:
+    """Load a causal language model.
+
+    Args:
+        name: "docstrings-llama", a folder, or a name on the hub.
+        seed: the recipe's seed.
+
+    Raises:
+        RecipeError: there is no such model, or it is no language model.
+    """
+    net, tokenizer, info = _opened(name, seed, _writer)
+    _new(name, info, ())
+    net.config.use_cache = False  # of keys and values: they are for generating, not for training
+    notes = []
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        fill = tokenizer.pad_token
+        notes.append(
+            f"the tokenizer of {name!r} has no padding token: batches are filled up with {fill!r}, "
+            "which is masked there"
+        )
+    if tokenizer.eos_token is None:
+        notes.append(
+            f"the tokenizer of {name!r} has no end-of-text token: no answer learns where to end"
+        )
+    net.config.pad_token_id = tokenizer.pad_token_id
+    return Pretrained(net, tokenizer, frozenset(), base_name(name), tuple(notes))
 
 
 def base_name(name: str) -> str:
     """What an adapter calls the model: its name on the hub, or its path."""
-    return MINILM if name == "minilm" else name
+    return {"minilm": MINILM, SMALL_LLAMA: str(small_llama())}.get(name, name)
 
 
 def located(name: str) -> Path:
-    """The folder of a model that is "minilm", a folder, or a name on the hub.
+    """The folder of a model that is embedded, a folder, or a name on the hub.
 
     Raises:
         RecipeError: there is none.
@@ -75,17 +108,43 @@ def located(name: str) -> Path:
     return _minilm() if name == "minilm" else _folder(name)
 
 
+def _opened(
+    name: str, seed: int, load: Callable[[Path], tuple[Any, dict[str, Any]]]
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Net, tokenizer, and what transformers tells of the loading."""
+    folder = located(name)
+    try:
+        with quiet(), seeded(seed, "head"):
+            net, info = load(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise RecipeError("model", f"{name!r} cannot be loaded: {_first_line(error)}") from error
+    return net, tokenizer, info
+
+
 def _classifier(folder: Path, classes: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     return AutoModelForSequenceClassification.from_pretrained(
         folder,
         id2label=dict(enumerate(classes)),
         label2id={label: i for i, label in enumerate(classes)},
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
         ignore_mismatched_sizes=True,  # a head for other classes; `_new` refuses anything else
-        output_loading_info=True,
+        **_PLAIN,
     )
+
+
+def _writer(folder: Path) -> tuple[Any, dict[str, Any]]:
+    return AutoModelForCausalLM.from_pretrained(folder, **_PLAIN)
+
+
+_PLAIN: dict[str, Any] = {
+    "dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False,
+    "output_loading_info": True,
+}  # fmt: skip
+
+
+def small_llama() -> Path:
+    """Where `polyrank pretrain` puts its model."""
+    return cache_folder() / "models" / SMALL_LLAMA
 
 
 def _minilm() -> Path:
@@ -106,6 +165,10 @@ def _minilm() -> Path:
 
 
 def _folder(name: str) -> Path:
+    if name == SMALL_LLAMA:
+        if not (small_llama() / "config.json").is_file():
+            raise RecipeError("model", f"{name!r} is not there yet: `polyrank pretrain` makes it")
+        return small_llama()
     path = Path(name).expanduser()
     if (path / "adapter_config.json").is_file():
         raise RecipeError("model", f"{name!r} holds an adapter; give the model that it adapts")
@@ -134,25 +197,18 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 
-def _new(name: str, info: dict[str, Any]) -> frozenset[str]:
-    """The parameters that were not in the files, or had another shape there."""
+def _new(name: str, info: dict[str, Any], heads: Collection[str]) -> frozenset[str]:
+    """The parameters that were not in the files, or had another shape there; outside of a head
+    none may be."""
     other_shape = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
     new = frozenset({*info["missing_keys"], *other_shape})
     for key in sorted(new):
-        headless = not any(part in HEAD_MODULES for part in key.split("."))
-        if headless and (key in other_shape or re.search(r"\.\d+\.|embed", key)):
+        headless = not any(part in heads for part in key.split("."))
+        pretrained = not heads or key in other_shape or re.search(r"\.\d+\.|embed", key)
+        if headless and pretrained:
             what = "has another shape in" if key in other_shape else "is missing from"
             raise RecipeError("model", f"{name!r}: {key} {what} the model's files")
     return new
-
-
-def _set_padding(name: str, net: Any, tokenizer: Any) -> None:
-    # GPT-2 and Llama have no padding token, and find the last token of a text by it.
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.pad_token is None:
-        raise RecipeError("model", f"{name!r}: the tokenizer has no padding and no end token")
-    net.config.pad_token_id = tokenizer.pad_token_id
 
 
 @contextmanager

@@ -1,44 +1,35 @@
-"""How good the model on the bench is on some examples: loss, accuracy, accuracy by class."""
+"""How good the model on the bench is on some examples: loss, accuracy, the metric by class."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from polyrank.client.model import Workbench, logits
+from polyrank.client.objective import Marks, joined
 from polyrank.client.placing import seat
 from polyrank.data.batches import Batch, Indices, Tokens, in_order, merged
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Mean loss and accuracy, and each class's accuracy (NaN if none of it is held out)."""
+    """Mean loss and accuracy over all predictions, and the task's metric on each class (NaN if
+    none of it is held out)."""
 
     loss: float
     accuracy: float
     by_class: tuple[float, ...]
 
     def on(self, histogram: Sequence[int]) -> float:
-        """Accuracy if the labels were mixed like this: Σ_c h_c·accuracy_c / Σ h.
+        """The metric if the classes were mixed like this: Σ_c h_c·metric_c / Σ h.
 
         Classes of which no example is held out do not count; NaN if none is left.
         """
         pairs = zip(histogram, self.by_class, strict=True)
-        known = [(h, accuracy) for h, accuracy in pairs if not math.isnan(accuracy)]
+        known = [(h, value) for h, value in pairs if not math.isnan(value)]
         total = sum(h for h, _ in known)
-        return sum(h * accuracy for h, accuracy in known) / total if total else math.nan
-
-
-class Marks(NamedTuple):
-    """By example: its label, the model's loss, and 1 where the model is right."""
-
-    labels: Tensor
-    losses: Tensor
-    hits: Tensor
+        return sum(h * value for h, value in known) / total if total else math.nan
 
 
 def average(scores: Sequence[Score]) -> Score:
@@ -106,18 +97,16 @@ def _marked(bench: Workbench, tokens: Tokens, some: Sequence[Batch]) -> list[Mar
     """How each active model does on its batch."""
     batch, _ = merged(some, tokens.pad)
     out = logits(bench, tokens, batch)
-    losses = cross_entropy(out, batch.labels, reduction="none").view(len(some), -1)
-    hits = (out.argmax(dim=1) == batch.labels).float().view(len(some), -1)
+    found = (*bench.objective.losses(out, batch), bench.objective.hits(out, batch))
+    rows = (t.view(len(some), -1) for t in found)
     return [
-        Marks(part.labels, loss[: len(part)], hit[: len(part)])
-        for part, loss, hit in zip(some, losses, hits, strict=True)
+        Marks(part.labels, *(row[: len(part)] for row in own))
+        for part, *own in zip(some, *rows, strict=True)
     ]
 
 
-def _score(bench: Workbench, marks: Sequence[Marks]) -> Score:
-    labels, losses, hits = (torch.cat(column) for column in zip(*marks, strict=True))
-    classes = int(bench.net.config.num_labels)
-    count = torch.bincount(labels, minlength=classes)
-    right = torch.bincount(labels, weights=hits, minlength=classes)
-    by_class = tuple(float(x) for x in right / count)
-    return Score(float(losses.mean()), float(hits.mean()), by_class)
+def _score(bench: Workbench, parts: Sequence[Marks]) -> Score:
+    marks = joined(parts)
+    of = marks.counts.sum()
+    mean, right = (float(t.sum() / of) for t in (marks.losses, marks.hits))
+    return Score(mean, right, bench.objective.by_class(marks))

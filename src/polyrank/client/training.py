@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import SGD, AdamW, Optimizer
 
 from polyrank.client.job import Job, Task
@@ -44,7 +43,7 @@ def train(bench: Workbench, task: Task, jobs: Sequence[Job]) -> list[list[float]
     ]
     tokens = jobs[0].share.tokens
     streams = [stream(task, job) for job in jobs]
-    counts = [steps(task.local, len(job.share.train)) for job in jobs]
+    counts = [steps_of(task.local, len(job.share.train)) for job in jobs]
     losses: list[list[float]] = [[] for _ in jobs]
     bench.net.train()
     with seeded(task.seed, "fit", task.round, *(job.client.id for job in jobs)):
@@ -68,11 +67,11 @@ def train(bench: Workbench, task: Task, jobs: Sequence[Job]) -> list[list[float]
 
 
 def client_losses(bench: Workbench, tokens: Tokens, some: Sequence[Batch]) -> Tensor:
-    """Every active client's mean loss on its own batch."""
+    """Every active client's mean loss over the predictions in its own batch."""
     batch, real = merged(some, tokens.pad)
-    out = cross_entropy(logits(bench, tokens, batch), batch.labels, reduction="none")
-    each: Tensor = (out.view(len(some), -1) * real).sum(dim=1) / real.sum(dim=1)
-    return each
+    losses, counts = bench.objective.losses(logits(bench, tokens, batch), batch)
+    total, of = ((t.view(len(some), -1) * real).sum(dim=1) for t in (losses, counts))
+    return total / of
 
 
 def stream(task: Task, job: Job) -> Iterator[Batch]:
@@ -118,6 +117,6 @@ def _penalty(
     return (lambda: torch.stack([term() for term in terms]).sum()) if terms else None
 
 
-def steps(local: Local, examples: int) -> int:
-    """How many optimizer steps a client with so many examples takes in a round."""
+def steps_of(local: Local, examples: int) -> int:
+    """The optimizer steps of a round with so many examples."""
     return local.steps or local.epochs * math.ceil(examples / local.batch)

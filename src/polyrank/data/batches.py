@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
@@ -22,12 +22,16 @@ class Tokens:
         labels: the class of each example.
         starts: where each example starts in `ids`, and the end.
         pad: the id that fills a batch up.
+        counted: of a language model, which tokens it learns to predict.
+        whole: tokens of each example before it was cut, where that is known.
     """
 
     ids: Int[Tensor, " total"]
     labels: Int64[Tensor, " examples"]
     starts: Int64[Tensor, " examples+1"]
     pad: int
+    counted: Bool[Tensor, " total"] | None = None
+    whole: Int64[Tensor, " examples"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,12 +50,14 @@ class Batch:
         attention_mask: 1 on a token, 0 on padding.
         labels: the class of each example.
         indices: where the examples stand in `Tokens`.
+        counted: of a language model, which tokens it learns to predict.
     """
 
     input_ids: Int64[Tensor, "batch length"]
     attention_mask: Int64[Tensor, "batch length"]
     labels: Int64[Tensor, " batch"]
     indices: Int64[Tensor, " batch"]
+    counted: Bool[Tensor, "batch length"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,7 +102,8 @@ def merged(some: Sequence[Batch], fill: int) -> tuple[Batch, Float[Tensor, "batc
     for b in some:
         at, more = torch.arange(rows).clamp(max=len(b) - 1), length - b.input_ids.shape[1]
         ids, mask = pad(b.input_ids, (0, more), value=fill), pad(b.attention_mask, (0, more))
-        parts.append((ids[at], mask[at], b.labels[at], b.indices[at]))
+        counted = () if b.counted is None else (pad(b.counted, (0, more))[at],)
+        parts.append((ids[at], mask[at], b.labels[at], b.indices[at], *counted))
     return Batch(*(torch.cat(column) for column in zip(*parts, strict=True))), real
 
 
@@ -125,6 +132,7 @@ def _batch(tokens: Tokens, indices: Int64[Tensor, " batch"]) -> Batch:
     lengths = tokens.lengths(indices)
     ahead = torch.arange(int(lengths.max()))
     real = ahead < lengths[:, None]
-    rows = tokens.ids[(tokens.starts[indices][:, None] + ahead) * real]
-    input_ids = torch.where(real, rows.long(), tokens.pad)
-    return Batch(input_ids, real.long(), tokens.labels[indices], indices)
+    places = (tokens.starts[indices][:, None] + ahead) * real
+    input_ids = torch.where(real, tokens.ids[places].long(), tokens.pad)
+    counted = None if tokens.counted is None else tokens.counted[places] & real
+    return Batch(input_ids, real.long(), tokens.labels[indices], indices, counted)

@@ -16,9 +16,9 @@ Label = int | str
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The three columns that count, and where each row stands."""
+    """The three columns that count, and where each row stands; a text may be a dialogue."""
 
-    texts: list[str]
+    texts: list[Any]
     labels: list[Label]
     keys: list[str] | None
     places: list[str]
@@ -39,10 +39,10 @@ def pick(rows: Iterable[Row], text: str, label: str, key: str | None) -> Columns
     names = [name.strip() for name in text.split(",")]
     found = Columns([], [], None if key is None else [], [])
     for where, row in rows:
-        found.texts.append(_text(where, [_field(where, row, name, "text") for name in names], text))
-        found.labels.append(_label(where, _field(where, row, label, "label"), label))
+        found.texts.append(_text(where, [field(where, row, name, "text") for name in names], text))
+        found.labels.append(class_of(where, field(where, row, label, "label"), label))
         if found.keys is not None and key is not None:
-            found.keys.append(str(_label(where, _field(where, row, key, "partition"), key)))
+            found.keys.append(str(class_of(where, field(where, row, key, "partition"), key)))
         found.places.append(where)
     return found
 
@@ -84,7 +84,18 @@ def encode(columns: Columns, index: Mapping[Label, int], known: str) -> Examples
     return Examples(tuple(columns.texts), labels, keys)
 
 
-def _field(where: str, row: Mapping[str, Any], name: str, option: str) -> Any:
+def field(where: str, row: Mapping[str, Any], name: str, option: str) -> Any:
+    """What a row has in a column.
+
+    Args:
+        where: the row stands.
+        row: by column.
+        name: of the column.
+        option: of `data`, that names the column.
+
+    Raises:
+        DataError: the row has no such column.
+    """
     if name not in row:
         raise DataError(
             f"{where}: no column {name!r} (data.{option}); the columns are {', '.join(row)}"
@@ -99,6 +110,15 @@ def _text(where: str, parts: list[Any], name: str) -> str:
     text = SEPARATOR.join(part for part in parts if part and part.strip())
     if not text:
         raise DataError(f"{where}: empty text in column {name!r}; remove the row")
+    return encodable(where, text, name)
+
+
+def encodable(where: str, text: str, name: str) -> str:
+    """The same text.
+
+    Raises:
+        DataError: it cannot be written as UTF-8.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -106,7 +126,12 @@ def _text(where: str, parts: list[Any], name: str) -> str:
     return text
 
 
-def _label(where: str, value: Any, name: str) -> Label:
+def class_of(where: str, value: Any, name: str) -> Label:
+    """What a row has in a column of classes or owners.
+
+    Raises:
+        DataError: nothing, or something that is neither a string nor an integer.
+    """
     if value is None or value == "":
         raise DataError(f"{where}: nothing in column {name!r}; remove the row")
     if isinstance(value, bool):

@@ -1,8 +1,11 @@
-"""Labelled texts, as plain frozen data."""
+"""Labelled texts or dialogues, as plain frozen data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+Turn = tuple[str, str]  # who speaks (system, user, assistant; prompt, completion), and what
+Dialogue = tuple[Turn, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,12 +13,12 @@ class Examples:
     """Texts with their classes.
 
     Args:
-        texts: what the model reads.
+        texts: what the model reads, or the turns of a dialogue that it learns to go on with.
         labels: an index into the class names, one for each text.
         keys: the natural owner of each text (a speaker, a writer), where the data has one.
     """
 
-    texts: tuple[str, ...]
+    texts: tuple[str | Dialogue, ...]
     labels: tuple[int, ...]
     keys: tuple[str, ...] | None = None
 

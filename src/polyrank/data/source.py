@@ -1,40 +1,29 @@
 """A recipe's data, wherever it lies: embedded, in local files, or on the Hugging Face hub."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from polyrank import seeds
-from polyrank.data import columns, digest, docstrings, files, partition
+from polyrank.data import digest, docstrings, files, partition
+from polyrank.data.dialogues import DIALOGUES
 from polyrank.data.examples import Corpus, Examples
 from polyrank.data.files import Row
+from polyrank.data.labelled import LABELLED
+from polyrank.data.raw import Raw, Reader
 from polyrank.errors import DataError, RecipeError
 from polyrank.recipe.schema import Data
+from polyrank.recipe.tasks import Task
 
 HELD_OUT = ("test", "validation", "dev")  # a hub data set's splits, the best first
+READERS: Mapping[Task, Reader] = {"classification": LABELLED, "causal-lm": DIALOGUES}
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """What was found, before any column is read.
-
-    Args:
-        name: of the data, for errors.
-        train: its rows.
-        test: the held-out rows, where the data has some.
-        class_names: where the class names come from, and the names.
-    """
-
-    name: str
-    train: Iterable[Row]
-    test: Iterable[Row] | None
-    class_names: tuple[str, Sequence[str]] | None
-
-
-def load(recipe: Data, seed: int) -> Corpus:
+def load(recipe: Data, seed: int, task: Task = "classification") -> Corpus:
     """Read what `recipe` names, hold out a test share if it has none, and apply its caps.
 
     With evaluate_on: validation, a share of what is left for training then takes the place of the
@@ -43,17 +32,19 @@ def load(recipe: Data, seed: int) -> Corpus:
     Args:
         recipe: the data part of a recipe.
         seed: the run's root seed; it draws the held-out shares and the capped samples.
+        task: decides what a row is read as.
 
     Raises:
         DataError: the data is not there or cannot be used; file and line are named.
         RecipeError: one training example, and evaluate_on: validation.
     """
+    reader = READERS[task]
     if recipe.path is not None:
-        corpus = _local(recipe, recipe.path, seed)
+        corpus = _local(reader, recipe, recipe.path, seed)
     elif recipe.name == "docstrings":
-        corpus = docstrings.corpus()
+        corpus = reader.texts(docstrings.corpus())
     else:
-        corpus = _hub(recipe, str(recipe.name), seed)
+        corpus = _hub(reader, recipe, str(recipe.name), seed)
     train = _sample(corpus.train, recipe.train_examples, seed, "train_examples")
     test = _sample(corpus.test, recipe.test_examples, seed, "test_examples")
     if recipe.evaluate_on == "validation":
@@ -65,15 +56,15 @@ def load(recipe: Data, seed: int) -> Corpus:
     return replace(corpus, train=train, test=test, source={**corpus.source, "counts": counts})
 
 
-def _local(recipe: Data, path: Path, seed: int) -> Corpus:
+def _local(reader: Reader, recipe: Data, path: Path, seed: int) -> Corpus:
     train, test = files.find(path, recipe.test)
     held_out = files.read(test) if test else None
     raw = Raw(str(path), files.read(train), held_out, files.class_names(path))
     hashes = {str(file): digest.of_file(file) for file in (*train, *test)}
-    return replace(_corpus(raw, recipe, seed), source={"name": str(path), "sha256": hashes})
+    return replace(_corpus(reader, raw, recipe, seed), source={"name": str(path), "sha256": hashes})
 
 
-def _hub(recipe: Data, name: str, seed: int) -> Corpus:
+def _hub(reader: Reader, recipe: Data, name: str, seed: int) -> Corpus:
     splits = _download(name, recipe.subset)
     if "train" not in splits:
         raise DataError(f"{name!r} has no split 'train', only {', '.join(splits)}")
@@ -86,7 +77,7 @@ def _hub(recipe: Data, name: str, seed: int) -> Corpus:
         test=_numbered(name, held_out[0], splits) if held_out else None,
         class_names=(repr(name), classes) if classes else None,
     )
-    corpus = _corpus(raw, recipe, seed)
+    corpus = _corpus(reader, raw, recipe, seed)
     content = digest.of_json([asdict(corpus.train), asdict(corpus.test), corpus.labels])
     return replace(corpus, source={"name": name, "subset": recipe.subset, "sha256": content})
 
@@ -116,28 +107,24 @@ def _numbered(name: str, split: str, splits: Any) -> Iterator[Row]:
     return ((f"{name}[{split}]:{row}", fields) for row, fields in enumerate(splits[split]))
 
 
-def _corpus(raw: Raw, recipe: Data, seed: int) -> Corpus:
-    kind, column = recipe.partition_kind
-    owner = column if kind == "key" else None
-    train = columns.pick(raw.train, recipe.text, recipe.label, owner)
-    _check(raw.name, train)
-    index, names = columns.classes(train.labels, raw.class_names)
-    known = raw.class_names[0] if raw.class_names else "the training data"
-    examples = columns.encode(train, index, known)
-    if raw.test is None:
-        return Corpus(*_hold_out(examples, recipe.held_out, seed, "held_out"), names, {})
-    test = columns.encode(columns.pick(raw.test, recipe.text, recipe.label, None), index, known)
-    if not len(test):
+def _corpus(reader: Reader, raw: Raw, recipe: Data, seed: int) -> Corpus:
+    read = reader.rows(raw, recipe)
+    read = replace(read, train=_of_owners(read.train, recipe.owners))
+    if read.test is None:
+        held_out = _hold_out(read.train, recipe.held_out, seed, "held_out")
+        return Corpus(*held_out, read.classes, {})
+    if not len(read.test):
         raise DataError(f"{raw.name}: no examples in the held-out split")
-    return Corpus(examples, test, names, {})
+    return Corpus(read.train, read.test, read.classes, {})
 
 
-def _check(name: str, train: columns.Columns) -> None:
-    if not train.texts:
-        raise DataError(f"{name}: no examples to train on")
-    if len(set(train.labels)) < 2:
-        problem = f"every example has the label {train.labels[0]!r}; two classes or more are due"
-        raise DataError(f"{name}: {problem}")
+def _of_owners(pool: Examples, count: int | None) -> Examples:
+    """The examples of the owners that have the most."""
+    if count is None or pool.keys is None:
+        return pool
+    sizes = Counter(pool.keys)
+    most = set(sorted(sizes, key=lambda key: (-sizes[key], key))[:count])
+    return pool.take([i for i, key in enumerate(pool.keys) if key in most])
 
 
 def _hold_out(pool: Examples, share: float, seed: int, name: str) -> tuple[Examples, Examples]:

@@ -5,7 +5,7 @@ A file is named by all that decides its ids: the texts, the tokenizer and the lo
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 import tokenizers
 import torch
 import transformers
-from jaxtyping import Int32, Int64
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -25,7 +24,8 @@ from polyrank.data.examples import Examples
 from polyrank.errors import DataError, SlowerWarning, StorageError
 
 _AT_A_TIME = 4096  # texts whose ids are Python objects at once
-Flat = tuple[Int32[Tensor, " total"], Int64[Tensor, " starts"]]
+Found = dict[str, Tensor]  # ids [total], starts [examples+1], and what else is by token or example
+WHOLE = {"ids": torch.int32, "starts": torch.int64}
 
 
 def folder() -> Path:
@@ -50,22 +50,45 @@ def tokenize(
     Raises:
         DataError: the tokenizer has nothing to pad with, or turns a text into no token at all.
     """
-    limit, fill = min(max_length, tokenizer.model_max_length), _pad(tokenizer)
-    named = store and _name(tokenizer, examples.texts, limit)
-    path = store / f"{named}.safetensors" if store and named else None
-    ids, starts = (path and _loaded(path, len(examples))) or _computed(
-        tokenizer, examples.texts, limit, path
-    )
-    return Tokens(ids, torch.tensor(examples.labels, dtype=torch.int64), starts, fill)
+    limit, fill = min(max_length, tokenizer.model_max_length), padding(tokenizer)
+    texts = examples.texts
+    path = place(store, tokenizer, texts, limit)
+    found = stored(path, len(examples), lambda: _computed(tokenizer, texts, limit))
+    labels = torch.tensor(examples.labels, dtype=torch.int64)
+    return Tokens(found["ids"], labels, found["starts"], fill)
 
 
-def _computed(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int, path: Path | None
-) -> Flat:
-    """All ids and where each text starts; mapped from the file at `path`, if there may be one."""
-    parts, lengths = [np.empty(0, np.int32)], [0]
-    for first in range(0, len(texts), _AT_A_TIME):
-        some = texts[first : first + _AT_A_TIME]
+def stored(path: Path | None, count: int, compute: Callable[[], Found]) -> Found:
+    """What is kept at `path`, or computed and kept there.
+
+    Args:
+        path: of the file; None computes.
+        count: examples.
+        compute: ids, starts and what else there is.
+    """
+    found = _loaded(path, count) if path else None
+    return found or _written(path, count, compute())
+
+
+def flat(parts: Sequence[Sequence[int]]) -> np.ndarray:
+    """Numbers of several texts end to end."""
+    return np.fromiter(chain.from_iterable(parts), np.int32)
+
+
+def batched(texts: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    """The texts in pieces whose ids are Python objects at once."""
+    return [texts[first : first + _AT_A_TIME] for first in range(0, len(texts), _AT_A_TIME)]
+
+
+def joined(parts: Sequence[np.ndarray]) -> Tensor:
+    """Pieces end to end."""
+    return torch.from_numpy(np.concatenate([np.empty(0, np.int32), *parts]))
+
+
+def _computed(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Any], limit: int) -> Found:
+    """All ids and where each text starts."""
+    parts, lengths = [], [0]
+    for some in batched(texts):
         found = tokenizer(
             list(some), truncation=True, max_length=limit,
             return_attention_mask=False, return_token_type_ids=False,
@@ -73,32 +96,49 @@ def _computed(
         if [] in found:
             raise DataError(f"the tokenizer finds no token in {some[found.index([])]!r}")
         lengths += map(len, found)
-        parts.append(np.fromiter(chain.from_iterable(found), np.int32))
-    flat = torch.from_numpy(np.concatenate(parts)), torch.tensor(lengths).cumsum(0)
-    return (path and _written(path, flat)) or flat
+        parts.append(flat(found))
+    return {"ids": joined(parts), "starts": torch.tensor(lengths).cumsum(0)}
 
 
-def _written(path: Path, flat: Flat) -> Flat | None:
+def _written(path: Path | None, count: int, found: Found) -> Found:
+    """What was found, mapped from the file at `path` if there may be one."""
+    if path is None:
+        return found
     try:
-        kept.save(path, {"ids": flat[0], "starts": flat[1]})
+        kept.save(path, found)
     except StorageError as error:
         warnings.warn(f"{error}; token ids stay in memory", SlowerWarning, stacklevel=2)
-        return None
-    return _loaded(path, len(flat[1]) - 1)
+        return found
+    return _loaded(path, count) or found
 
 
-def _loaded(path: Path, count: int) -> Flat | None:
+def _loaded(path: Path, count: int) -> Found | None:
     """What is kept at `path`; None where that is nothing, or not the ids of so many texts."""
     found = kept.load(path) or {}
-    if found.keys() != {"ids", "starts"}:
+    if {name: found[name].dtype for name in WHOLE if name in found} != WHOLE:
         return None
-    ids, starts = found["ids"], found["starts"]
-    fitting = (ids.dtype, starts.dtype, starts.shape) == (torch.int32, torch.int64, (count + 1,))
-    return (ids, starts) if fitting and ids.shape == (int(starts[-1]),) else None
+    fitting = found["starts"].shape == (count + 1,)
+    return found if fitting and found["ids"].shape == (int(found["starts"][-1]),) else None
 
 
-def _name(tokenizer: Any, texts: Sequence[str], limit: int) -> str | None:
-    """What texts, tokenizer and limit stand for; None of a tokenizer that cannot tell all of it."""
+def place(
+    store: Path | None, tokenizer: Any, texts: Sequence[Any], limit: int, *how: str
+) -> Path | None:
+    """The file of these ids in a folder; None without a folder, or of a tokenizer that cannot tell
+    all that decides them.
+
+    Args:
+        store: the folder.
+        tokenizer: of the model.
+        texts: what becomes ids.
+        limit: tokens of each.
+        how: whatever else decides the ids.
+    """
+    named = store and _name(tokenizer, texts, limit, how)
+    return store / f"{named}.safetensors" if store and named else None
+
+
+def _name(tokenizer: Any, texts: Sequence[Any], limit: int, how: Sequence[str]) -> str | None:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None
@@ -110,11 +150,17 @@ def _name(tokenizer: Any, texts: Sequence[str], limit: int) -> str | None:
         "tokenizer": {k: v for k, v in told.items() if k not in ("truncation", "padding")},
         "cut": [limit, tokenizer.truncation_side],
         "texts": texts,
+        **({"how": how} if how else {}),
     }
     return digest.of_json(facts)
 
 
-def _pad(tokenizer: PreTrainedTokenizerBase) -> int:
+def padding(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that a batch is filled up with.
+
+    Raises:
+        DataError: the tokenizer has neither a padding nor an end-of-text token.
+    """
     for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if token is not None:
             return int(token)

@@ -16,6 +16,7 @@ from polyrank.lora.factor import parameters
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
 from polyrank.report.format import Measured
+from polyrank.report.words import perplexity
 from polyrank.server.loop import Reply, Round
 from polyrank.version import __version__
 
@@ -42,6 +43,7 @@ def run_record(
         },
         "data": dict(setup.source),
         "init_from": dict(setup.bench.initial.facts),
+        "metric": setup.bench.objective.metric,
         "classes": list(setup.classes),
         "clients": [
             {
@@ -70,7 +72,7 @@ def versions() -> dict[str, str]:
 def round_record(
     number: int,
     round: Round | None,
-    test: Score | None,
+    test: Measured | None,
     spectrum: Any,
     seconds: float,
     probes: Sequence[Mapping[str, Any]] = (),
@@ -86,7 +88,7 @@ def round_record(
             {"id": r.client.id, "reason": r.failure, "up": asdict(r.up), "down": asdict(r.down)}
             for r in (round.left_out if round else [])
         ],
-        "test": _score(test),
+        "test": test,
         "info": dict(info),
         "spectrum": spectrum,
         "probes": list(probes),
@@ -108,7 +110,7 @@ def final_record(
                 "id": c.id,
                 "rank": c.rank,
                 "accuracy": score.accuracy,
-                "own_accuracy": score.on(setup.histogram(c.id)),
+                f"own_{setup.bench.objective.metric}": score.on(setup.histogram(c.id)),
                 "loss": score.loss,
             }
             for c, score in held.items()
@@ -118,8 +120,14 @@ def final_record(
     }
 
 
-def _score(score: Score | None) -> dict[str, float] | None:
-    return None if score is None else {"loss": score.loss, "accuracy": score.accuracy}
+def measured(score: Score | None, setup: Setup) -> Measured | None:
+    """A score as the records have it."""
+    if score is None:
+        return None
+    found: Measured = {"loss": score.loss, "accuracy": score.accuracy}
+    if setup.bench.objective.metric == "loss":
+        found["perplexity"] = perplexity(score.loss)
+    return found
 
 
 def _reply(reply: Reply, weights: Mapping[str, float]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from polyrank.wire.pack import pack
 
 
 def probe(run: Run, round: int, client: Client) -> float | None:
-    """Accuracy of the model on the bench, just trained by this client, if it is measured.
+    """The metric of the model on the bench, just trained by this client, if it is measured.
 
     Measured just before and after the aggregation are the highest ranks of the round.
     """
@@ -29,20 +29,24 @@ def probe(run: Run, round: int, client: Client) -> float | None:
     if client.id not in run.probed[1]:
         return None
     batch = run.recipe.evaluation.batch
-    return score(run.setup.bench, run.setup.test, batch, _some(run)).accuracy
+    return _value(run, score(run.setup.bench, run.setup.test, batch, _some(run)))
 
 
 def after(run: Run, replies: Sequence[Reply]) -> list[dict[str, object]]:
-    """Clients' accuracy just before the aggregation and, with what they are sent next, after it."""
+    """Clients' models in the metric just before the aggregation, and as they are next after it."""
     if run.simulator is None:
         return []
     clients = [present(run.federation, r.client) for r in replies]
     return [
-        {"id": c.id, "rank": r.client.rank, "before": r.before, "after": after.accuracy}
+        {"id": c.id, "rank": r.client.rank, "before": r.before, "after": _value(run, after)}
         for r, c, after in zip(
             replies, clients, _scores(run, run.simulator, clients, _some(run)), strict=True
         )
     ]
+
+
+def _value(run: Run, score: Score) -> float:
+    return score.accuracy if run.setup.bench.objective.metric == "accuracy" else score.loss
 
 
 def _some(run: Run) -> range:

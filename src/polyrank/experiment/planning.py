@@ -15,7 +15,7 @@ from polyrank.client.fit import fit
 from polyrank.client.job import job
 from polyrank.client.memory import profile
 from polyrank.client.room import resident
-from polyrank.client.training import steps
+from polyrank.client.training import steps_of
 from polyrank.engine import passing
 from polyrank.experiment.costs import cost
 from polyrank.experiment.ready import planned, prepared
@@ -68,7 +68,7 @@ def needs(recipe: Recipe) -> list[Need]:
     found = []
     for rank, client in most.items():
         examples = len(setup.parts[client.id])
-        count, pace = steps(recipe.local, examples), _between(ends, rank)
+        count, pace = steps_of(recipe.local, examples), _between(ends, rank)
         found.append(Need(
             rank, sum(c.rank == rank for c in plan.clients), examples, count,
             beside + one.peak(rank), pace.start + count * pace.step,

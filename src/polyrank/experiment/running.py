@@ -13,6 +13,7 @@ from polyrank.engine.simulate import Simulator
 from polyrank.engine.store import Shelf
 from polyrank.evaluate import spectrum
 from polyrank.experiment import facts, measuring
+from polyrank.experiment.generating import generated
 from polyrank.experiment.ready import planned
 from polyrank.experiment.run import Run
 from polyrank.experiment.setup import Setup, moments, text_length
@@ -62,7 +63,9 @@ def first(run: Run, label: str) -> dict[str, object]:
 
 def untrained(run: Run, seconds: float) -> dict[str, object]:
     """The record of round 0: the model before any training."""
-    return facts.round_record(0, None, measuring.evaluate(run), _spectrum(run), seconds)
+    test = facts.measured(measuring.evaluate(run), run.setup)
+    record = facts.round_record(0, None, test, _spectrum(run), seconds)
+    return record | _written(run)
 
 
 def measured(run: Run, done: Round, seconds: float, always: bool = True) -> dict[str, object]:
@@ -76,10 +79,10 @@ def measured(run: Run, done: Round, seconds: float, always: bool = True) -> dict
     """
     number, every = done.federation.round, run.recipe.evaluation.every
     due = number % every == 0 or number == run.recipe.rounds
-    score = measuring.evaluate(run) if due else None
+    test = facts.measured(measuring.evaluate(run), run.setup) if due else None
     probes = measuring.after(run, [r for r in done.replies if r.before is not None])
     shape = _spectrum(run) if due or always else None
-    return facts.round_record(number, done, score, shape, seconds, probes)
+    return facts.round_record(number, done, test, shape, seconds, probes)
 
 
 def final(
@@ -89,9 +92,14 @@ def final(
     model (or the mean of theirs)."""
     held = {} if run.simulator is None else measuring.held_by(run, run.simulator, clients)
     if run.personal and held:
-        mean = average(list(held.values()))
-        last = {"loss": mean.loss, "accuracy": mean.accuracy}
-    return facts.final_record(last, held, len(clients), run.setup, seconds)
+        last = facts.measured(average(list(held.values())), run.setup)
+    return facts.final_record(last, held, len(clients), run.setup, seconds) | _written(run)
+
+
+def _written(run: Run) -> dict[str, object]:
+    """What the global model writes, as a part of a record; nothing where it is not asked to."""
+    found = generated(run)
+    return {} if found is None else {"generated": found}
 
 
 def result(run: Run) -> Adapter:

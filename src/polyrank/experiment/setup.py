@@ -10,6 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from polyrank.client import activations
+from polyrank.client.checkpointing import checkpoint
 from polyrank.client.first_token import shorten
 from polyrank.client.job import Share
 from polyrank.client.memory import profile
@@ -20,9 +21,8 @@ from polyrank.client.precision import narrow
 from polyrank.client.prefix import cached
 from polyrank.data import partition, source, tokens
 from polyrank.data.batches import Tokens
-from polyrank.data.examples import Examples
+from polyrank.data.examples import Dialogue, Examples
 from polyrank.data.parts import Parts, joined
-from polyrank.data.tokens import tokenize
 from polyrank.errors import DataError, RecipeError
 from polyrank.lora.factor import Dense, parameters
 from polyrank.messages import Client
@@ -48,6 +48,8 @@ class Setup:
         validation: by client id, the indices in `train` that it keeps and never trains on.
         dense: the tensors trained whole, as they start.
         elsewhere: by the id of a client whose data is not here, its examples by class.
+        notes: what was done where data or model say nothing, as lines.
+        asked: held-out dialogues that a language model is to answer.
     """
 
     bench: Workbench
@@ -59,6 +61,8 @@ class Setup:
     validation: Mapping[str, Tensor]
     dense: Dense
     elsewhere: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    asked: tuple[Dialogue, ...] = ()
 
     def share(self, id: str) -> Share:
         """A client's own examples."""
@@ -74,30 +78,43 @@ class Setup:
 
 def prepare(recipe: Recipe) -> Setup:
     """Load the model and the data, and spread the data over the clients."""
-    corpus = source.load(recipe.data, recipe.seed)
+    corpus = source.load(recipe.data, recipe.seed, recipe.task)
     bench = workbench(recipe, corpus.labels)
     parts, validation = _spread(recipe, corpus.train)
     train, test = (tokenized(recipe, bench, examples) for examples in (corpus.train, corpus.test))
-    labels, told = corpus.labels, corpus.source
-    return Setup(bench, labels, told, train, test, parts, validation, dense(bench))
+    told = bench.objective.told(bench.tokenizer, corpus.train, recipe.data, train, test)
+    return Setup(
+        bench, corpus.labels, {**corpus.source, **told.facts}, train, test, parts, validation,
+        dense(bench), notes=(*bench.notes, *told.lines), asked=_asked(recipe, corpus.test),
+    )  # fmt: skip
 
 
 def workbench(recipe: Recipe, classes: Sequence[str]) -> Workbench:
     """The recipe's model for these classes, the same on every machine."""
-    bench = load_model(recipe.model, classes, recipe.lora, recipe.seed)
+    bench = load_model(recipe.model, classes, recipe.lora, recipe.seed, recipe.task)
     narrow(bench, getattr(torch, recipe.engine.dtype))
+    if recipe.engine.checkpointing:
+        checkpoint(bench)
     _check_length(recipe, bench)
-    if recipe.cache == "off":  # what is kept of a text is of the whole last block
+    # What is kept of a text is of the whole last block.
+    if recipe.cache == "off" and bench.objective.headed:
         shorten(bench)
     return bench
 
 
 def tokenized(recipe: Recipe, bench: Workbench, examples: Examples) -> Tokens:
     """The examples as tokens, with what the recipe computes of them once."""
-    found = tokenize(bench.tokenizer, examples, recipe.data.max_length, tokens.folder())
+    found = bench.objective.tokens(bench.tokenizer, examples, recipe.data, tokens.folder())
     if recipe.cache != "off":
         bench.cached[id(found)] = cached(bench, recipe.cache, found, activations.folder())
     return found
+
+
+def _asked(recipe: Recipe, test: Examples) -> tuple[Dialogue, ...]:
+    how = recipe.generation
+    count = max(how.samples, how.examples if how.metrics else 0)
+    dialogues: tuple[Any, ...] = test.texts
+    return dialogues[:count] if recipe.task == "causal-lm" else ()
 
 
 def _spread(recipe: Recipe, train: Examples) -> tuple[Parts, Mapping[str, Tensor]]:
@@ -144,7 +161,9 @@ def shared(recipe: Recipe) -> str:
     lora = recipe.lora.model_copy(
         update={"ranks": 1, "scale": None, "alpha": None, "rslora": False}
     )
-    return repr((recipe.model, recipe.cache, recipe.engine.dtype, recipe.data, lora, recipe.seed))
+    engine = (recipe.engine.dtype, recipe.engine.checkpointing)
+    model = (recipe.task, recipe.model, recipe.cache, engine)
+    return repr((*model, recipe.data, recipe.generation, lora, recipe.seed))
 
 
 def roster(recipe: Recipe, setup: Setup) -> tuple[list[Client], dict[str, str]]:

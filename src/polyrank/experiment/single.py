@@ -55,8 +55,9 @@ def go(
     run = begin(recipe, setup or prepare(recipe), folder.clients)
     _restore(run, folder)
     watch(Began(label, folder.path, run.federation.round, recipe.rounds))
-    if line := slow(run.setup.bench):
-        watch(Warned(line))
+    for line in (*run.setup.notes, slow(run.setup.bench)):
+        if line:
+            watch(Warned(line))
     if run.federation.round == 0:
         begun = time.monotonic()
         records.append(folder.records, running.first(run, label))
@@ -136,5 +137,8 @@ def _finish(run: Run, folder: Folder) -> None:
     bench = run.setup.bench
     with uninterrupted():
         transposed = model.stored_transposed(bench)
-        peft.save(folder.adapter, running.result(run), bench.base, transposed, examples)
+        peft.save(
+            folder.adapter, running.result(run), bench.base, transposed, examples,
+            bench.objective.kind,
+        )  # fmt: skip
         page.write(folder.report, [records.load(folder.records)])

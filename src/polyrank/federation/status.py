@@ -11,6 +11,7 @@ from polyrank.errors import FederationError
 from polyrank.experiment.folder import Folder
 from polyrank.flower import status
 from polyrank.report import records
+from polyrank.report.format import Measured
 from polyrank.report.records import MB, WAYS, RunRecords, Way
 from polyrank.report.words import NOTHING
 
@@ -41,7 +42,7 @@ class View:
     state: str
     round: int
     rounds: int | None
-    accuracy: float | None
+    test: Measured | None
     sites: tuple[Site, ...]
     end: float | None
 
@@ -83,7 +84,7 @@ def view(folder: Path) -> View:
         state,
         run.done if run else int(told.get("round", 0)),
         run.planned if run else told.get("rounds"),
-        run.accuracy if run else None,
+        run.test if run else None,
         tuple(_site(each, up, down) for each in told.get("sites", [])),
         end,
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from polyrank.client.job import Share
 from polyrank.client.model import Workbench
 from polyrank.data import columns, files, partition
+from polyrank.data.source import READERS
 from polyrank.errors import DataError, nearest
 from polyrank.experiment.setup import prepare, roster, tokenized, workbench
 from polyrank.flower.site import Site, SiteError
@@ -86,9 +87,14 @@ def _own(recipe: Recipe, classes: Sequence[str], site: Site) -> Prepared:
 def _columns(recipe: Recipe, site: Site) -> columns.Columns:
     """The rows of the site's file; its classes are named as in the federation."""
     assert site.data is not None
-    fields = {"text": recipe.data.text, "label": recipe.data.label, **(site.fields or {})}
+    reader, fields = READERS[recipe.task], site.fields or {}
+    if strange := sorted(set(fields) - set(reader.parts)):
+        raise SiteError(
+            f"node config of {site.name}: fields: {strange[0]!r} is no part of an example of "
+            f"{recipe.task}; valid: {', '.join(reader.parts)}"
+        )
     train, _ = files.find(site.data, None)
-    found = columns.pick(files.read(train), fields["text"], fields["label"], None)
+    found = reader.own(files.read(train), recipe.data, fields)
     if not found.texts:
         raise DataError(f"{site.data}: no examples to train on")
     return found

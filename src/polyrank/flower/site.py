@@ -7,9 +7,11 @@ from typing import Any
 
 from polyrank.errors import PolyrankError
 
+# Parts of a row, as a recipe calls them (recipe/values.py, whose import takes seconds).
+FIELDS = {"text", "label", "instruction", "input", "response", "messages", "prompt"}
+
 KEYS = {"site", "home", "client", "data", "fields", "rank"}
 SIMULATED = {"partition-id", "num-partitions"}  # what Flower's simulation engine sets
-FIELDS = {"text", "label"}
 
 
 class SiteError(PolyrankError, ValueError):

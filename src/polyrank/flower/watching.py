@@ -9,6 +9,7 @@ from typing import Any
 from polyrank.experiment.events import Began, Ended, Replied, RoundDone, Warned
 from polyrank.flower import status
 from polyrank.flower.network import Network
+from polyrank.report.words import judged
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Watching:
 
 def _line(record: Any, rounds: int) -> str:
     test = record["test"]
-    score = f"accuracy {100 * test['accuracy']:.1f}%, " if test else ""
+    score = f"{judged(test)}, " if test else ""
     count, missing = len(record["clients"]), len(record["left_out"])
     left = f", {missing} left out" if missing else ""
     return (

@@ -55,6 +55,7 @@ def save(
     base: str,
     fan_in_fan_out: bool = False,
     facts: Mapping[str, Any] | None = None,
+    kind: str = "SEQ_CLS",
 ) -> None:
     """Write a folder that `PeftModel.from_pretrained(model, folder)` loads as the same function.
 
@@ -66,11 +67,12 @@ def save(
         base: what `base_model_name_or_path` shall say.
         fan_in_fan_out: whether the adapted layers are Conv1D.
         facts: where it comes from, to be written beside it, as JSON.
+        kind: what PEFT calls the task: SEQ_CLS, CAUSAL_LM…
 
     Raises:
         StorageError: nothing to save, or `folder` holds something else.
     """
-    written = contents(adapter, Told(base, transposed=fan_in_fan_out))
+    written = contents(adapter, Told(base, kind, transposed=fan_in_fan_out))
     if folder.is_dir() and {p.name for p in folder.iterdir()} - {CONFIG, WEIGHTS, FACTS, CARD}:
         raise StorageError(f"{folder} holds other files than an adapter's; choose another folder")
     files.write_folder(folder, written if facts is None else {**written, FACTS: as_json(facts)})

@@ -9,6 +9,8 @@ from transformers.pytorch_utils import Conv1D
 
 from polyrank.errors import RecipeError, nearest
 
+ALL = "all-linear"  # every layer that can be adapted, as PEFT calls them
+
 
 def find(
     model: nn.Module, targets: Sequence[str], exclude: Collection[str] = ()
@@ -17,8 +19,8 @@ def find(
 
     Args:
         model: the base model.
-        targets: names such as "query" or "attention.output.dense".
-        exclude: names of the head's modules, which are never adapted.
+        targets: names such as "query" or "attention.output.dense", or "all-linear".
+        exclude: names of the head's modules, or of a language model's output; never adapted.
 
     Raises:
         RecipeError: a target names no layer that can be adapted.
@@ -29,9 +31,9 @@ def find(
         if adaptable(module) and not _inside(name, exclude)
     }  # fmt: skip
     for target in targets:
-        if not any(_matches(name, [target]) for name in free):
+        if target != ALL and not any(_matches(name, [target]) for name in free):
             raise RecipeError("lora.targets", _no_layer(target, named, exclude, _endings(free)))
-    return {name: module for name, module in free.items() if _matches(name, targets)}
+    return {name: m for name, m in free.items() if ALL in targets or _matches(name, targets)}
 
 
 def check_rank(shapes: Mapping[str, tuple[int, int]], rank: int) -> None:
@@ -74,7 +76,7 @@ def _no_layer(
     valid = f"valid: {', '.join(endings)}"
     hits = [name for name in named if _matches(name, [target])]
     if any(_inside(name, exclude) for name in hits):
-        return f"{target!r} is the classification head, which is never adapted; {valid}"
+        return f"{target!r} is the model's head, which is never adapted; {valid}"
     if hits:
         kind = type(named[hits[0]]).__name__
         return f"{target!r} is of type {kind}, but LoRA adapts Linear and Conv1D layers; {valid}"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from polyrank.recipe.policies import Ranks
-from polyrank.recipe.values import File, Names, Partition, Text, conflict
+from polyrank.recipe.values import Fields, File, Names, Partition, Text, conflict, keyed
 
 
 class Part(BaseModel):
@@ -29,7 +29,8 @@ class Lora(Part):
     """Which layers are adapted, at which ranks and scale."""
 
     targets: Names = ("query", "value")
-    """Adapted layers, by name or by the end of their name ('attention.output.dense')."""
+    """Adapted layers, by name or by the end of their name ('attention.output.dense'); all-linear is
+    every linear layer but the head. The default of causal-lm is [all-linear]."""
     ranks: Ranks = 8
     """One rank for all, a list with one rank per client, a mix such as
     {4: 60%, 16: 30%, 64: 10%}, or a policy that finds the ranks: {policy: budget, mb: 12.5},
@@ -44,7 +45,7 @@ class Lora(Part):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout before A."""
     train_head: bool = True
-    """Train the classification head whole."""
+    """Train the classification head whole; a language model has none."""
 
     init_from: File | None = None
     """A PEFT adapter folder to begin with, of this model and of any rank: its update is added to
@@ -82,6 +83,21 @@ class Data(Part):
     """The column with the text."""
     label: Text = "label"
     """The column with the label."""
+    format: Literal["auto", "instruction", "messages", "prompt", "text"] = "auto"
+    """causal-lm: what a row holds. instruction: an instruction, perhaps an input, and a response;
+    messages: a chat; prompt: a prompt and its completion; text: plain text. auto sees it from the
+    columns."""
+    fields: Fields = {}
+    """causal-lm: columns that are called otherwise, such as {prompt: question, response: answer}.
+    The parts are instruction, input, response, messages, prompt and text."""
+    template: Text | None = None
+    """causal-lm: a chat template by name: alpaca, chatml, plain or tokenizer (its own). The default
+    is plain for prompts and texts, else the tokenizer's own, and alpaca where it has none."""
+    category: Text | None = None
+    """causal-lm: the column by which dirichlet(...) and shards(...) spread the data, and whose
+    values results are told apart by."""
+    loss: Literal["response", "all"] = "response"
+    """causal-lm: which tokens are learned: those of responses, or the prompts' too."""
     train_examples: int | None = Field(None, ge=1)
     """Use at most this many, drawn by seed."""
     test_examples: int | None = Field(None, ge=1)
@@ -100,9 +116,10 @@ class Data(Part):
     """Number of clients (ignored for key(...))."""
     partition: Partition = "iid"
     """iid, dirichlet(alpha), shards(n per client), key(column), or mixed(10%, 100, 0.3): a tenth of
-    the clients draw their class mix from Dirichlet(100), the others from Dirichlet(0.3)."""
+    the clients draw their class mix from Dirichlet(100), the others from Dirichlet(0.3).
+    key(speaker, 40) keeps the 40 owners with the most examples, and none of the others'."""
     max_length: int = Field(64, ge=2)
-    """Tokens kept of each text."""
+    """Tokens kept of each text (default of causal-lm: 256)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -124,5 +141,19 @@ class Data(Part):
     @property
     def partition_kind(self) -> tuple[str, str | None]:
         """('dirichlet', '0.5'), ('key', 'speaker'), ('iid', None)…"""
+        if (found := keyed(self.partition)) is not None:
+            return "key", found[0]
         kind, _, argument = self.partition.partition("(")
         return kind, argument[:-1] or None
+
+    @property
+    def owner(self) -> str | None:
+        """The column of owners, under key(...)."""
+        found = keyed(self.partition)
+        return found and found[0]
+
+    @property
+    def owners(self) -> int | None:
+        """How many owners have a part, under key(column, n); None is all."""
+        found = keyed(self.partition)
+        return found and found[1]

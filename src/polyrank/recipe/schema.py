@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from polyrank.recipe.codecs import Down, Up
+from polyrank.recipe.generation import Generation
 from polyrank.recipe.parts import Data, Lora, Part
 from polyrank.recipe.policies import Memory
+from polyrank.recipe.tasks import Task, filled, strays
 from polyrank.recipe.values import (
     File,
     FolderName,
@@ -23,8 +25,8 @@ from polyrank.recipe.values import (
 )
 
 __all__ = [
-    "Aggregation", "Algorithm", "Data", "Engine", "Evaluation", "Local", "Lora", "Output", "Recipe",
-    "Wire",
+    "Aggregation", "Algorithm", "Data", "Engine", "Evaluation", "Generation", "Local", "Lora",
+    "Output", "Recipe", "Wire",
 ]  # fmt: skip
 
 
@@ -103,12 +105,12 @@ class Evaluation(Part):
     every: int = Field(1, ge=1)
     """Evaluate after every n-th round (and the last)."""
     batch: int = Field(64, ge=1)
-    """Examples in a batch."""
-    target: float | None = Field(None, gt=0, lt=1)
-    """Accuracy for 'rounds to a target'."""
+    """Examples in a batch (default of causal-lm: 16)."""
+    target: float | None = Field(None, gt=0)
+    """Accuracy (of causal-lm: loss per token) for 'rounds to a target'."""
     probe: int = Field(1, ge=0)
-    """Clients of the highest ranks whose accuracy is measured each round just before and just
-    after the aggregation."""
+    """Clients of the highest ranks whose accuracy (of causal-lm: loss per token) is measured each
+    round just before and just after the aggregation."""
     probe_examples: int = Field(128, ge=1)
     """Measure them on the first of the held-out examples, so many."""
     clients: int | None = Field(100, ge=1)
@@ -126,6 +128,9 @@ class Engine(Part):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the frozen base is kept and computed in. Factors, head, loss and optimizer are float32
     in either; in bfloat16 results differ by its rounding."""
+    checkpointing: bool = False
+    """Compute each block's activations again on the way back instead of keeping them: less memory,
+    more time, the same results."""
 
 
 class Wire(Part):
@@ -156,8 +161,11 @@ class Recipe(Part):
 
     name: FolderName = "run"
     """Name of the run folder."""
+    task: Task = "classification"
+    """What the model is trained for: to classify texts, or to write them (causal-lm)."""
     model: Text = "minilm"
-    """'minilm' (embedded), or a Hugging Face model by name or local path."""
+    """'minilm' (embedded), or a Hugging Face model by name or local path. The default of causal-lm
+    is 'docstrings-llama', which `polyrank pretrain` makes."""
     cache: Literal["off", "block", "first-token"] = "off"
     """Compute frozen activations below the adapted layers once: up to the first adapted block, or
     of the first token up to the last block's feed-forward part. The frozen part then runs without
@@ -176,11 +184,23 @@ class Recipe(Part):
     """Share of the clients in each round."""
     local: Local = Local()
     evaluation: Evaluation = Evaluation()
+    generation: Generation = Generation()
     engine: Engine = Engine()
     wire: Wire = Wire()
     output: Output = Output()
     seed: int = Field(0, ge=0)
     """The root of every random number."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_task(cls, values: Any) -> Any:
+        return filled(values)
+
+    @model_validator(mode="after")
+    def _keys_of_task(self) -> "Recipe":
+        if (mistake := strays(self)) is not None:
+            raise mistake
+        return self
 
     @model_validator(mode="after")
     def _one_rank_each(self) -> "Recipe":

@@ -16,6 +16,7 @@ PERCENT = r"(\d+\.?\d*|\.\d+) ?%"
 ALPHA = r"(-?\d*\.?\d+(?:[eE][-+]?\d+)?)"
 MIXED = rf"mixed\({PERCENT}, ?{ALPHA}, ?{ALPHA}\)"
 PARTITION = rf"iid|dirichlet\({ALPHA}\)|{MIXED}|shards\([1-9]\d*\)|key\([^()]+\)"
+KEYED = r"key\(([^()]+?)(?:, ?([1-9]\d*))?\)"
 SHARE = "a share, such as 60% or 0.6"
 # Aggregation weights by name, with the name of the number in brackets where there is one.
 WEIGHTS = {
@@ -23,6 +24,7 @@ WEIGHTS = {
 }  # fmt: skip
 WEIGHTING = r"(\w+)(?:\((\d*\.?\d+(?:[eE][-+]?\d+)?)\))?"
 FORMS = ("iid", "dirichlet(0.5)", "mixed(10%, 100, 0.3)", "shards(2)", "key(column)")
+ROLES = ("instruction", "input", "response", "messages", "prompt", "text")  # parts of a row
 
 
 def conflict(key: str, problem: str) -> PydanticCustomError:
@@ -63,6 +65,12 @@ def known_partition(value: str) -> str:
     return value
 
 
+def keyed(partition: str) -> tuple[str, int | None] | None:
+    """(column of owners, how many of them: None is all) of key(...); None for other kinds."""
+    match = re.fullmatch(KEYED, partition)
+    return match and (match[1], int(match[2]) if match[2] else None)
+
+
 def mixture(partition: str) -> tuple[Fraction, float, float] | None:
     """(share, alpha of these clients, alpha of the others) of mixed(...); None for other kinds."""
     match = re.fullmatch(MIXED, partition)
@@ -76,6 +84,14 @@ def _weighting(value: str) -> str:
         hint = nearest(match[1] if match else value, WEIGHTS)
         hint = hint if hint.startswith("did") else f"valid: {', '.join(forms)}"
         raise ValueError(f"is not a way to weigh clients; {hint}")
+    return value
+
+
+def _known_parts(value: dict[str, str]) -> dict[str, str]:
+    for part in value:
+        if part not in ROLES:
+            raise ValueError(f"names {part!r}, which is no part of an example; valid: "
+                             f"{', '.join(ROLES)}")  # fmt: skip
     return value
 
 
@@ -113,6 +129,8 @@ Weighting = Annotated[
     str, AfterValidator(_weighting), Field(json_schema_extra={"pattern": f"^{WEIGHTING}$"})
 ]
 Names = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+
+Fields = Annotated[dict[Text, Text], AfterValidator(_known_parts)]
 
 Rank = Annotated[int, Field(strict=True, ge=1)]
 _Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]

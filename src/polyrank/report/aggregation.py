@@ -6,6 +6,7 @@ P_j = Σ_{i: r_i ≥ j} p_i        (1 − P_j is the dilution of slot j under ze
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from statistics import fmean
 from textwrap import fill
@@ -15,12 +16,13 @@ from polyrank.report import figures, maps
 from polyrank.report.clients import OF_CLIENT, weight
 from polyrank.report.format import Round
 from polyrank.report.labels import alike, together
+from polyrank.report.metric import Metric
 from polyrank.report.panels import Heat, Line, Panel
-from polyrank.report.plots import lines, plain
+from polyrank.report.plots import lines, of_metric, plain
 from polyrank.report.records import RunRecords
-from polyrank.report.statistics import Estimate, Groups, Point, counted, curve, estimate
+from polyrank.report.statistics import Estimate, Groups, Point, counted, curve, estimate, metric
 from polyrank.report.style import GREY
-from polyrank.report.words import NOTHING, count, number, with_interval
+from polyrank.report.words import NOTHING, number
 
 AFTER = "#D55E00"
 
@@ -73,8 +75,10 @@ def _rounded(values: Sequence[float | None]) -> tuple[str, ...]:
 
 
 def change(groups: Groups) -> Any | None:
-    """A map of after − before by label and round, in points, mean over the probed and seeds."""
-    found = {label: curve(runs, _change) for label, runs in groups.items()}
+    """A map of how much better after than before, by label and round, mean over the probed and
+    seeds."""
+    judged = metric(groups)
+    found = {label: curve(runs, partial(_change, judged)) for label, runs in groups.items()}
     found = {label: points for label, points in found.items() if points}
     rounds = sorted({p.round for points in found.values() for p in points})
     if not rounds:
@@ -82,25 +86,25 @@ def change(groups: Groups) -> Any | None:
     z, text = [], []
     for label, points in found.items():
         at = {p.round: p.value for p in points}
-        z.append([100 * at[t].mean if t in at else None for t in rounds])
-        text.append([f"{label}\nround {t}: {_in_points(at.get(t))}" for t in rounds])
+        z.append([judged.scale * at[t].mean if t in at else None for t in rounds])
+        text.append([f"{label}\nround {t}: {_in_units(at.get(t), judged)}" for t in rounds])
     heat = Heat("", "round", "", [str(t) for t in rounds], list(found), z, text)
-    return maps.heats([heat], 1, "points", row=24, signed=True)
+    return maps.heats([heat], 1, judged.unit, row=24, signed=True)
 
 
 def before_and_after(groups: Groups) -> Any | None:
-    """The same accuracies themselves, a panel for each label."""
-    panels = []
+    """The same values themselves, a panel for each label."""
+    panels, judged = [], metric(groups)
     for label, runs in groups.items():
         pair = []
         for side, shade in (("before", GREY), ("after", AFTER)):
             points = {f"just {side}": curve(runs, _probed(side))}
-            drawn = lines(points, _accuracy, scale=100.0, limits=(0.0, 1.0))
+            drawn = of_metric(points, judged)
             pair += [
                 replace(d, colour=shade, text=[f"{label}\n{t}" for t in d.text]) for d in drawn
             ]
         if pair:
-            panels.append(Panel(label, "round", "accuracy (%)", pair))
+            panels.append(Panel(label, "round", judged.axis, pair))
     return figures.lines(panels, min(3, len(panels)), height=210, shared=True) if panels else None
 
 
@@ -140,9 +144,9 @@ def _sides(record: Round) -> list[tuple[float, float]]:
             and (a := p["after"]) is not None]  # fmt: skip
 
 
-def _change(record: Round) -> float | None:
+def _change(judged: Metric, record: Round) -> float | None:
     pairs = _sides(record)
-    return fmean(after - before for before, after in pairs) if pairs else None
+    return fmean(judged.gain(before, after) for before, after in pairs) if pairs else None
 
 
 def _probed(side: str) -> Callable[[Round], float | None]:
@@ -153,12 +157,9 @@ def _probed(side: str) -> Callable[[Round], float | None]:
     return value
 
 
-def _accuracy(value: Estimate) -> str:
-    return f"accuracy {with_interval(value, digits=2)} ({count(value.n, 'seed')})"
-
-
-def _in_points(value: Estimate | None) -> str:
+def _in_units(value: Estimate | None, judged: Metric) -> str:
     if value is None:
         return NOTHING
-    half = "" if value.half is None else f" ± {number(100 * value.half, 2)}"
-    return f"{100 * value.mean:+.2f}{half} points".replace("-", "−")
+    half = "" if value.half is None else f" ± {number(judged.scale * value.half, 2)}"
+    mean = f"{judged.scale * value.mean:+.{2 if judged.share else 4}f}"
+    return f"{mean}{half} {judged.unit}".replace("-", "−")

@@ -5,12 +5,13 @@ from statistics import fmean
 
 from polyrank.report.clients import MANY, History, histories
 from polyrank.report.markup import Column, Content, Html, details, join, table, tag
+from polyrank.report.metric import Metric
 from polyrank.report.rank_table import rank_table
 from polyrank.report.records import MB, RunRecords
 from polyrank.report.statistics import Groups, counted
 from polyrank.report.style import GREY, indices
 from polyrank.report.tables import named
-from polyrank.report.words import NOTHING, megabytes, percent
+from polyrank.report.words import NOTHING, measured, megabytes
 
 
 def client_tables(groups: Groups) -> Html:
@@ -26,36 +27,39 @@ def client_tables(groups: Groups) -> Html:
 def _clients(run: RunRecords) -> Html:
     found = histories(run)
     if len(found) > MANY:
-        return rank_table(found)
-    measured = any(_validation(client) for client in found)
+        return rank_table(found, run.metric)
+    metric, tested = run.metric, any(_validation(client, run.metric) for client in found)
     columns = [
         Column("Client", "key"),
         Column("Rank", "number", "5 → 20: the rank changed on the way"),
         Column("Examples"),
         Column("Labels", "picture", "examples by class; hover for the counts"),
         Column("Rounds", "number", "in which it took part"),
-        Column("Accuracy", "number", "of the model it holds, on the whole test set"),
+        Column(metric.title, "number", "of the model it holds, on the whole test set"),
         Column("Own mix", "number", "the same, weighted by its own label mix"),
-        *([Column("Validation", "number", _VALIDATION)] if measured else []),
+        *([Column("Validation", "number", _VALIDATION)] if tested else []),
         Column("Mean weight", "number", "aggregation weight, mean over its rounds"),
         Column("MB up"),
         Column("MB down"),
     ]
     classes = run.run["classes"]
-    return table(columns, [_client_row(client, classes, measured) for client in found])
+    return table(columns, [_client_row(client, classes, metric, tested) for client in found])
 
 
 _VALIDATION = "own examples that it does not train on, in its last round: before → after training"
 
 
-def _validation(client: History) -> str:
+def _validation(client: History, metric: Metric) -> str:
     told = client.parts[-1].get("metrics", {}) if client.parts else {}
-    if "val_accuracy" not in told:
+    name = f"val_{metric.key}"
+    if name not in told:
         return ""
-    return f"{percent(told.get('start_val_accuracy'))} → {percent(told['val_accuracy'])}"
+    return f"{measured(told.get(f'start_{name}'), metric)} → {measured(told[name], metric)}"
 
 
-def _client_row(client: History, classes: Sequence[str], measured: bool) -> list[Content]:
+def _client_row(
+    client: History, classes: Sequence[str], metric: Metric, tested: bool
+) -> list[Content]:
     held, end = client.held, client.end
     changed = held is not None and held["rank"] != client.rank
     return [
@@ -64,9 +68,9 @@ def _client_row(client: History, classes: Sequence[str], measured: bool) -> list
         f"{held['examples']:,}" if held else NOTHING,
         _histogram(classes, held["labels"]) if held else "",
         str(len(client.parts)),
-        percent(end["accuracy"] if end else None),
-        percent(end["own_accuracy"] if end else None),
-        *([_validation(client) or NOTHING] if measured else []),
+        measured(metric.of(end), metric),
+        measured(metric.own(end) if end else None, metric),
+        *([_validation(client, metric) or NOTHING] if tested else []),
         f"{fmean(client.weights):.4f}" if client.weights else NOTHING,
         megabytes(sum(c["up"]["total"] for c in client.parts) / MB),
         megabytes(sum(c["down"]["total"] for c in client.parts) / MB),

@@ -31,10 +31,12 @@ class Reason(TypedDict):
 
 @open_ended
 class Measured(TypedDict):
-    """Loss (nats) and accuracy (0 to 1) on the test set."""
+    """Loss (nats) and accuracy (0 to 1) on the test set; of a language model per token, and
+    then its perplexity e^loss too."""
 
     loss: float | None
     accuracy: float | None
+    perplexity: NotRequired[float | None]
 
 
 @open_ended
@@ -78,18 +80,20 @@ class Spectrum(TypedDict):
 
 @open_ended
 class Outcome(TypedDict):
-    """A client's model after training, on the whole test set and under its own label mix."""
+    """A client's model after training, on the whole test set and, in the run's metric, under its
+    own label mix."""
 
     id: str
     rank: int
     accuracy: float | None
-    own_accuracy: float | None
+    own_accuracy: NotRequired[float | None]
+    own_loss: NotRequired[float | None]
     loss: float | None
 
 
 @open_ended
 class Run(TypedDict):
-    """The first line: what ran, on what."""
+    """The first line: what ran, on what; `metric` is what models are judged by, else accuracy."""
 
     kind: Literal["run"]
     name: str
@@ -100,6 +104,7 @@ class Run(TypedDict):
     machine: dict[str, Any]
     data: dict[str, Any]
     init_from: NotRequired[dict[str, Any]]
+    metric: NotRequired[Literal["accuracy", "loss"]]
     classes: list[str]
     clients: list[Holdings]
     idle: NotRequired[list[Reason]]
@@ -118,12 +123,30 @@ class LeftOut(TypedDict):
 
 @open_ended
 class Probe(TypedDict):
-    """A client's accuracy just before a round's aggregation, and just after it."""
+    """A client's model in the run's metric, just before a round's aggregation and just after."""
 
     id: str
     rank: int
     before: float | None
     after: float | None
+
+
+@open_ended
+class Sample(TypedDict):
+    """What a language model answered to a held-out prompt."""
+
+    prompt: str
+    reference: str
+    answer: str
+
+
+@open_ended
+class Generated(TypedDict):
+    """What a language model wrote: shares of `examples` by metric, and some of its answers."""
+
+    metrics: dict[str, float]
+    examples: int
+    samples: list[Sample]
 
 
 @open_ended
@@ -138,6 +161,7 @@ class Round(TypedDict):
     info: NotRequired[dict[str, Any]]
     spectrum: NotRequired[Spectrum | None]
     probes: NotRequired[list[Probe]]
+    generated: NotRequired[Generated | None]
     seconds: float
     unchanged: NotRequired[bool]
 
@@ -150,6 +174,7 @@ class Final(TypedDict):
     test: Measured | None
     clients: list[Outcome]
     of: NotRequired[int]
+    generated: NotRequired[Generated | None]
     seconds: float
 
 

@@ -26,7 +26,7 @@ def headline(groups: Groups, rows: Sequence[Row]) -> Html:
     }
     cards = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items()]
     mixed = [key for key in ("model", "data") if len({_identity(run, key) for run in runs}) > 1]
-    warning = f"These runs differ in {listed(mixed)}: accuracies do not compare." if mixed else ""
+    warning = f"These runs differ in {listed(mixed)}: results do not compare." if mixed else ""
     return tag(
         "header",
         tag("h1", title(runs)),
@@ -38,20 +38,25 @@ def headline(groups: Groups, rows: Sequence[Row]) -> Html:
 
 def _verdict(rows: Sequence[Row]) -> str:
     best = rows[0]
-    measured = f"{best.label}: {with_interval(best.accuracy)}"
-    if best.accuracy is None:
+    metric = best.metric
+    result = f"{with_interval(best.score, metric=metric)} {metric.name}"
+    measured = f"{best.label}: {with_interval(best.score, metric=metric)}"
+    most = "Highest" if metric.higher else "Lowest"
+    if best.score is None:
         return "Nothing has been measured yet."
     if not best.finished:
-        return f"No run has finished yet. So far, {measured} accuracy on the test set."
+        return f"No run has finished yet. So far, {best.label}: {result} on the test set."
     finished = [row for row in rows if row.finished]
     if len(finished) == 1:
-        return f"{measured} accuracy on the test set, {count(best.accuracy.n, 'seed')}."
+        return f"{best.label}: {result} on the test set, {count(best.score.n, 'seed')}."
     if any(row.places is None for row in finished):
-        return f"Highest accuracy: {measured} (one seed has no interval, so no claim to be best)."
+        return (
+            f"{most} {metric.name}: {measured} (one seed has no interval, so no claim to be best)."
+        )
     leaders = [row.label for row in finished if row.places and row.places[0] == 1]
     if len(leaders) > 1:
-        return f"A tie: {listed(leaders)}. Highest mean accuracy: {measured}."
-    return f"Best: {measured} accuracy on the test set, over {count(best.accuracy.n, 'seed')}."
+        return f"A tie: {listed(leaders)}. {most} mean {metric.name}: {measured}."
+    return f"Best: {best.label}: {result} on the test set, over {count(best.score.n, 'seed')}."
 
 
 def title(runs: Sequence[RunRecords]) -> str:

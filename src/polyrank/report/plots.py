@@ -1,35 +1,33 @@
-"""The figures that compare: accuracy, loss, traffic, accuracy by rank, labels by client."""
+"""The figures that compare: accuracy, loss, traffic, results by rank, labels by client."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from polyrank.report import clients, figures, maps
-from polyrank.report.format import Round
+from polyrank.report.format import Outcome, Round
+from polyrank.report.metric import ACCURACY, LOSS, Metric
 from polyrank.report.panels import Heat, Line, Panel
 from polyrank.report.records import RunRecords
-from polyrank.report.statistics import Estimate, Groups, Point, counted, curve, estimate
+from polyrank.report.statistics import Estimate, Groups, Point, counted, curve, estimate, metric
 from polyrank.report.style import colour, dash, indices
 from polyrank.report.words import count, megabytes, number, with_interval
 
-Metric = Literal["accuracy", "loss"]
 FAR = 8  # times as many MB as the least: beyond that the MB axis is logarithmic
 
 
 def curves(groups: Groups) -> Any | None:
-    """Accuracy and loss, by round and by MB sent."""
+    """Accuracy and loss, by round and by MB sent: first what models are judged by."""
+    loss = LOSS if metric(groups) is LOSS else Metric("loss", "loss", higher=False, share=False)
+    shown = sorted((ACCURACY, loss), key=lambda m: m.key != metric(groups).key)
     found = {
-        metric: {label: curve(runs, _measured(metric)) for label, runs in groups.items()}
-        for metric in ("accuracy", "loss")
+        m.key: {label: curve(runs, _measured(m)) for label, runs in groups.items()} for m in shown
     }
     if not any(found["accuracy"].values()) and not any(found["loss"].values()):
         return None
-    panels = [
-        _panel(found[metric], metric, by_mb)
-        for metric in ("accuracy", "loss")
-        for by_mb in (False, True)
-    ]
+    panels = [_panel(found[m.key], m, by_mb) for m in shown for by_mb in (False, True)]
     return figures.lines(panels, columns=2)
 
 
@@ -70,20 +68,18 @@ def plain(value: Estimate) -> str:
 
 
 def by_rank(groups: Groups) -> Any | None:
-    """Final accuracy of the clients' own models against their rank."""
-    panels = []
-    for key, title in (
-        ("accuracy", "Model of a client, on the whole test set"),
-        ("own_accuracy", "Model of a client, under its own label mix"),
+    """The clients' own models at the end against their rank."""
+    panels, judged = [], metric(groups)
+    for value, title in (
+        (judged.of, "Model of a client, on the whole test set"),
+        (judged.own, "Model of a client, under its own label mix"),
     ):
-        points = {label: _ranked(runs, key) for label, runs in groups.items()}
+        points = {label: _ranked(runs, value) for label, runs in groups.items()}
         ranks = sorted({p.round for along in points.values() for p in along})
         if len(ranks) < 2:
             return None
-        drawn = lines(
-            points, _accuracy, scale=100.0, limits=(0.0, 1.0), at=lambda p: f"rank {p.round}"
-        )
-        panels.append(Panel(title, "LoRA rank", "accuracy (%)", drawn, log_x=True, ticks=ranks))
+        drawn = of_metric(points, judged, at=lambda p: f"rank {p.round}")
+        panels.append(Panel(title, "LoRA rank", judged.axis, drawn, log_x=True, ticks=ranks))
     return figures.lines(panels, columns=2)
 
 
@@ -110,7 +106,7 @@ def labels_by_client(run: RunRecords) -> Any | None:
 
 
 def _measured(metric: Metric) -> Callable[[Round], float | None]:
-    return lambda record: record["test"][metric] if record["test"] else None
+    return lambda record: metric.of(record["test"])
 
 
 def _panel(points: dict[str, list[Point]], metric: Metric, by_mb: bool) -> Panel:
@@ -118,19 +114,24 @@ def _panel(points: dict[str, list[Point]], metric: Metric, by_mb: bool) -> Panel
     log = by_mb and _far(points)
     unit = "MB sent, up + down, all clients" + (" (log scale)" if log else "")
     return Panel(
-        f"Test {metric} by {along}",
+        f"Test {metric.name} by {along}",
         unit if by_mb else "round",
-        "test accuracy (%)" if metric == "accuracy" else "test loss (nats)",
-        _of_metric(points, metric, by_mb),
+        f"test {metric.axis}",
+        of_metric(points, metric, by_mb),
         log,
-        span=_span(_of_metric(points, metric)),
+        span=_span(of_metric(points, metric)),
     )
 
 
-def _of_metric(points: dict[str, list[Point]], metric: Metric, by_mb: bool = False) -> list[Line]:
-    if metric == "accuracy":
-        return lines(points, _accuracy, by_mb, scale=100.0, limits=(0.0, 1.0))
-    return lines(points, _loss, by_mb)
+def of_metric(
+    points: dict[str, list[Point]],
+    metric: Metric,
+    by_mb: bool = False,
+    at: Callable[[Point], str] = lambda p: f"round {p.round}, {megabytes(p.mb)} MB",
+) -> list[Line]:
+    """Lines of values of a metric."""
+    tell = partial(_told, metric)
+    return lines(points, tell, by_mb, scale=metric.scale, limits=metric.limits, at=at)
 
 
 def _far(points: dict[str, list[Point]]) -> bool:
@@ -147,23 +148,20 @@ def _span(drawn: Sequence[Line]) -> tuple[float, float] | None:
     return max(min(values) - air, 0.0), max(values) + air
 
 
-def _accuracy(value: Estimate) -> str:
-    return f"accuracy {with_interval(value, digits=2)} ({count(value.n, 'seed')})"
-
-
-def _loss(value: Estimate) -> str:
+def _told(metric: Metric, value: Estimate) -> str:
+    if metric.share:
+        return f"{metric.name} {with_interval(value, digits=2)} ({count(value.n, 'seed')})"
     half = "" if value.half is None else f" ± {number(value.half)}"
-    return f"loss {number(value.mean, 5)}{half} ({count(value.n, 'seed')})"
+    return f"{metric.name} {number(value.mean, 5)}{half} ({count(value.n, 'seed')})"
 
 
-def _ranked(runs: Sequence[RunRecords], key: str) -> list[Point]:
-    """Mean accuracy over the clients of each rank, then over seeds; `round` is the rank."""
+def _ranked(runs: Sequence[RunRecords], of: Callable[[Outcome], float | None]) -> list[Point]:
+    """The mean over the clients of each rank, then over seeds; `round` is the rank."""
     found: dict[int, list[float]] = defaultdict(list)
     for run in counted(runs):
         here: dict[int, list[float]] = defaultdict(list)
         for client in run.final["clients"] if run.final else ():
-            value = client["accuracy"] if key == "accuracy" else client["own_accuracy"]
-            if value is not None:
+            if (value := of(client)) is not None:
                 here[client["rank"]].append(value)
         for rank, values in here.items():
             found[rank].append(fmean(values))

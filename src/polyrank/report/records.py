@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from polyrank import files
 from polyrank.errors import StorageError
 from polyrank.report.format import RECORD, Bytes, Final, Measured, Record, Round, Run
+from polyrank.report.metric import METRICS, Metric
 
 FILE = "records.jsonl"
 MB = 1e6  # bytes
@@ -110,13 +111,24 @@ class RunRecords:
 
     @property
     def accuracy(self) -> float | None:
+        """Of classes; of a language model, of the next token."""
         return self.test["accuracy"] if self.test else None
 
     @property
-    def first_accuracy(self) -> float | None:
-        """Accuracy before training (round 0), if it was measured."""
-        test = self.rounds[0]["test"] if self.rounds and self.rounds[0]["round"] == 0 else None
-        return test["accuracy"] if test else None
+    def metric(self) -> Metric:
+        """What the run's models are judged by."""
+        return METRICS[self.run.get("metric", "accuracy")]
+
+    @property
+    def value(self) -> float | None:
+        """The run's result, in its metric."""
+        return self.metric.of(self.test)
+
+    @property
+    def first_value(self) -> float | None:
+        """The same before training (round 0), if it was measured."""
+        first = self.rounds[0] if self.rounds and self.rounds[0]["round"] == 0 else None
+        return self.metric.of(first and first["test"])
 
     @property
     def seconds(self) -> float:

@@ -5,11 +5,20 @@ from typing import Any
 
 import yaml
 
-from polyrank.report import aggregation, diagnostics, figures, plots, spectra, tables, traffic
+from polyrank.report import (
+    aggregation,
+    diagnostics,
+    figures,
+    plots,
+    spectra,
+    tables,
+    traffic,
+    writing,
+)
 from polyrank.report.client_tables import client_tables
 from polyrank.report.clients import MANY, truncation, weight
 from polyrank.report.markup import Html, details, safe, tag
-from polyrank.report.statistics import Groups, Row, counted
+from polyrank.report.statistics import Groups, Row, counted, metric
 from polyrank.report.words import ranges
 
 Section = tuple[str, str, list[Html]]
@@ -17,14 +26,16 @@ FEW = 4  # labels of which every heat map is shown at once
 
 
 def summary(rows: Sequence[Row], target: float | None) -> Section:
+    metric = rows[0].metric
+    points = "pp: percentage points. " if metric.share else "Lower is better. "
     notes = [
-        "Final accuracy: mean over seeds ± half of Student's 95 % interval; one seed has none. "
-        "Places follow from these intervals: where they touch, places are shared (1–2 is place 1 "
-        "or 2), and without an interval there is no place. pp: percentage points. "
+        f"Final {metric.name}: mean over seeds ± half of Student's 95 % interval; one seed has "
+        "none. Places follow from these intervals: where they touch, places are shared (1–2 is "
+        f"place 1 or 2), and without an interval there is no place. {points}"
         "MB = 10⁶ bytes, of all clients over all rounds, as sent.",
     ]
     if any(row.missed and row.finished for row in rows):
-        notes.append("Not reached k/n: k of n runs never had the target accuracy.")
+        notes.append(f"Not reached k/n: k of n runs never had the target {metric.name}.")
     return "summary", "Summary", [tables.summary_table(rows, target), *map(_note, notes)]
 
 
@@ -57,7 +68,10 @@ def clients(groups: Groups) -> Section:
         "clients",
         "Clients",
         [
-            *_titled("Accuracy by rank", _figure(plots.by_rank, groups, "plot-by-rank")),
+            *_titled(
+                f"{run.metric.name.capitalize()} by rank",
+                _figure(plots.by_rank, groups, "plot-by-rank"),
+            ),
             *_titled(f"Examples by class (seed {run.seed})", shown),
             *_drawn(groups),
             tag("h3", f"{every}, for the first seed"),
@@ -122,16 +136,21 @@ def probes(groups: Groups) -> Section:
     parts = [
         *_figure(aggregation.change, groups, "plot-change"),
         *_titled(
-            "Accuracy just before and just after",
+            f"{metric(groups).title} just before and just after",
             _figure(aggregation.before_and_after, groups, "plot-probes"),
         ),
     ]
+    difference = "after − before" if metric(groups).higher else "before − after"
     note = _note(
         "The clients of the highest ranks, measured when they have trained, and again with what "
-        "the server makes of it: after − before, in points. Red: the aggregation undoes what they "
-        "learned."
+        f"the server makes of it: {difference}, in {metric(groups).unit}. Red: the aggregation "
+        "undoes what they learned."
     )
     return "probes", "Before and after aggregation", [note, *parts] if parts else []
+
+
+def written(groups: Groups) -> Section:
+    return "written", "What the model writes", writing.written(groups)
 
 
 def left_out(groups: Groups) -> Section:
@@ -202,4 +221,4 @@ def _yaml(value: object) -> Html:
     return tag("pre", yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
-OF_GROUPS = (curves, clients, probes, weights, update, left_out, recipes)
+OF_GROUPS = (curves, written, clients, probes, weights, update, left_out, recipes)

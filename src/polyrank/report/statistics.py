@@ -4,6 +4,7 @@ mean ± t_{0.975, n−1} · s/√n,   s the standard deviation over the n seeds
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from statistics import fmean, stdev
 
 from polyrank.errors import StorageError
 from polyrank.report.format import Round
+from polyrank.report.metric import ACCURACY, Metric
 from polyrank.report.records import RunRecords
 
 OWN = {"name", "seed", "output"}  # what may differ between runs of one experiment
@@ -53,9 +55,10 @@ class Row:
         seeds: runs that count: the finished ones, or all while none is finished.
         unfinished: runs of this label that have not come to their end.
         finished: whether the figures are of finished runs.
-        accuracy: final test accuracy, 0 to 1.
-        gain: final accuracy less that of round 0.
-        rounds_to_target: mean first round with the target accuracy, if every run reached it.
+        metric: what models are judged by.
+        score: the final model in it, on the test set.
+        gain: by how much that is better than round 0.
+        rounds_to_target: mean first round with the target, if every run reached it.
         missed: runs that did not reach the target.
         mb_up: MB uploaded by all clients in a run, mean over seeds.
         mb_down: the same for downloads.
@@ -67,7 +70,8 @@ class Row:
     seeds: int
     unfinished: int
     finished: bool
-    accuracy: Estimate | None
+    metric: Metric
+    score: Estimate | None
     gain: Estimate | None
     rounds_to_target: float | None
     missed: int
@@ -137,23 +141,49 @@ def curve(runs: Sequence[RunRecords], value: Callable[[Round], float | None]) ->
 
 
 def rounds_to(run: RunRecords, target: float) -> int | None:
-    """The first measured round whose test accuracy is at least `target`."""
+    """The first measured round that is at least as good as `target`."""
     for record in run.rounds:
-        if record["test"] and (record["test"]["accuracy"] or 0.0) >= target:
+        if run.metric.reaches(run.metric.of(record["test"]), target):
             return record["round"]
     return None
 
 
+def metric(groups: Groups) -> Metric:
+    """What all runs are judged by.
+
+    Raises:
+        StorageError: not all by the same.
+    """
+    found = {run.metric.name: run.metric for runs in groups.values() for run in runs}
+    if len(found) > 1:
+        raise StorageError(
+            f"these runs are judged by {' and '.join(sorted(found))}, which do not compare; "
+            "report them one by one"
+        )
+    return next(iter(found.values()), ACCURACY)
+
+
 def summary(runs: Sequence[RunRecords], target: float | None = None) -> list[Row]:
-    """A row per label, best mean accuracy first, labels without a finished run last."""
-    rows = [_row(label, members, target) for label, members in grouped(runs).items()]
-    rows.sort(key=lambda row: (not row.finished, -(row.accuracy.mean if row.accuracy else -1.0)))
+    """A row per label, best mean first, labels without a finished run last.
+
+    Raises:
+        StorageError: the runs are judged by different things, or as for `grouped`.
+    """
+    groups = grouped(runs)
+    metric(groups)
+    rows = [_row(label, members, target) for label, members in groups.items()]
+    rows.sort(key=lambda row: (not row.finished, -_goodness(row)))
     return _placed(rows)
+
+
+def _goodness(row: Row) -> float:
+    """Higher for a better row."""
+    return -math.inf if row.score is None else row.metric.gain(0.0, row.score.mean)
 
 
 def _row(label: str, runs: Sequence[RunRecords], target: float | None) -> Row:
     used = counted(runs)
-    ends = [(run.accuracy, run.first_accuracy) for run in used]
+    ends, metric = [(run.value, run.first_value) for run in used], used[0].metric
     reached = [t for run in used if target and (t := rounds_to(run, target)) is not None]
     missed = len(used) - len(reached) if target else 0
     return Row(
@@ -161,8 +191,9 @@ def _row(label: str, runs: Sequence[RunRecords], target: float | None) -> Row:
         seeds=len(used),
         unfinished=sum(not run.complete for run in runs),
         finished=used[0].complete,
-        accuracy=estimate([last for last, _ in ends if last is not None]),
-        gain=estimate([b - a for b, a in ends if b is not None and a is not None]),
+        metric=metric,
+        score=estimate([last for last, _ in ends if last is not None]),
+        gain=estimate([metric.gain(a, b) for b, a in ends if b is not None and a is not None]),
         rounds_to_target=fmean(reached) if reached and not missed else None,
         missed=missed,
         mb_up=fmean(run.up[-1] if run.up else 0.0 for run in used),
@@ -173,12 +204,13 @@ def _row(label: str, runs: Sequence[RunRecords], target: float | None) -> Row:
 
 def _placed(rows: list[Row]) -> list[Row]:
     """Give each row its places: a row is ahead of another if their intervals do not touch."""
-    known = {r.label: a for r in rows if r.finished and (a := r.accuracy) and a.half is not None}
+    known = {r.label: a for r in rows if r.finished and (a := r.score) and a.half is not None}
     placed = []
     for row in rows:
         if (own := known.get(row.label)) is not None:
-            ahead = sum(other.low > own.high for other in known.values())
-            behind = sum(other.high < own.low for other in known.values())
+            above = sum(other.low > own.high for other in known.values())
+            below = sum(other.high < own.low for other in known.values())
+            ahead, behind = (above, below) if row.metric.higher else (below, above)
             row = replace(row, places=(1 + ahead, len(known) - behind))
         placed.append(row)
     return placed

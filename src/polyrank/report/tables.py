@@ -5,14 +5,18 @@ from itertools import groupby
 
 from polyrank.report.clients import MANY
 from polyrank.report.markup import Column, Content, Html, join, table, tag
-from polyrank.report.statistics import Groups, Row
+from polyrank.report.metric import Metric
+from polyrank.report.statistics import Estimate, Groups, Row, metric
 from polyrank.report.style import colour, dash, indices
 from polyrank.report.words import (
     NOTHING,
     duration,
     known,
+    measured,
     megabytes,
+    number,
     percent,
+    perplexity,
     ranges,
     with_interval,
 )
@@ -23,16 +27,19 @@ Absence = tuple[tuple[str, str], int | None]  # (client, reason), round; None is
 def summary_table(rows: Sequence[Row], target: float | None) -> Html:
     """A line per label, best first; see `statistics.summary` for what the figures mean."""
     order = indices(row.label for row in rows)
-    reach = max((r.accuracy.high for r in rows if r.accuracy), default=1.0)
-    start = min((r.accuracy.low for r in rows if r.accuracy), default=0.0)
+    reach = max((r.score.high for r in rows if r.score), default=1.0)
+    start = min((r.score.low for r in rows if r.score), default=0.0)
+    metric = rows[0].metric
+    better = "more than" if metric.higher else "less than"
     columns = [
         Column("Place", "place", "1–2: the intervals allow place 1 or 2, a tie"),
         Column("Algorithm", "name"),
         Column("Seeds"),
-        Column("Final accuracy", "number", "on the test set, mean ± half the 95 % interval"),
+        Column(f"Final {metric.name}", "number", "on the test set, mean ± half the 95 % interval"),
+        *([] if metric.share else [Column("Perplexity", "number", "e to the loss per token")]),
         Column("", "picture"),
-        Column("Gain", "number", "final accuracy less that before training, in points"),
-        *([Column(f"Rounds to {percent(target, 0)}")] if target else []),
+        Column("Gain", "number", f"{metric.name} {better} before training, in {metric.unit}"),
+        *([Column(f"Rounds to {_target(target, metric)}")] if target else []),
         Column("MB up", "number", "all clients and rounds; MB = 10⁶ bytes"),
         Column("MB down", "number", "all clients and rounds; MB = 10⁶ bytes"),
         Column("Time", "number", "wall time of a run"),
@@ -42,9 +49,10 @@ def summary_table(rows: Sequence[Row], target: float | None) -> Html:
             _places(row),
             named(row.label, order[row.label]),
             _seeds(row),
-            with_interval(row.accuracy),
+            with_interval(row.score, metric=metric),
+            *([] if metric.share else [_perplexity(row.score)]),
             _whisker(row, order[row.label], start, reach),
-            with_interval(row.gain, "+").replace("%", "pp"),
+            with_interval(row.gain, "+", metric=metric).replace("%", "pp"),
             *([_to_target(row)] if target else []),
             megabytes(row.mb_up),
             megabytes(row.mb_down),
@@ -99,7 +107,7 @@ def unfinished_table(groups: Groups) -> Html | None:
         Column("Algorithm", "name"),
         Column("Seed"),
         Column("Rounds done"),
-        Column("Last accuracy"),
+        Column(f"Last {metric(groups).name}"),
     ]
     rows = [
         [
@@ -107,7 +115,7 @@ def unfinished_table(groups: Groups) -> Html | None:
             label,
             str(run.seed),
             f"{run.done} of {known(run.planned)}",
-            percent(run.accuracy),
+            measured(run.value, run.metric),
         ]
         for label, runs in groups.items()
         for run in runs
@@ -125,6 +133,14 @@ def differences_table(groups: Groups) -> Html | None:
     columns = [Column("Algorithm", "name"), *(Column(key, "text") for key in varied)]
     rows = [[label, *(v.get(k, NOTHING) for k in varied)] for label, v in flat.items()]
     return table(columns, rows) if varied else None
+
+
+def _target(target: float, metric: Metric) -> str:
+    return percent(target, 0) if metric.share else number(target)
+
+
+def _perplexity(value: Estimate | None) -> str:
+    return NOTHING if value is None else number(perplexity(value.mean))
 
 
 def _places(row: Row) -> str:
@@ -151,19 +167,19 @@ def _to_target(row: Row) -> str:
 
 def _whisker(row: Row, index: int, start: float, reach: float) -> Content:
     """The mean as a dot and its interval as a bar, on one scale for all rows."""
-    if row.accuracy is None:
+    if row.score is None:
         return ""
 
     def at(value: float) -> str:
         return f"{8 + 164 * (value - start) / (reach - start or 1.0):.1f}"
 
-    a = row.accuracy
+    a = row.score
     rail = tag("line", x1="0", x2="180", y1="9", y2="9", stroke="#e4e7eb")
     bar = tag("line", x1=at(a.low), x2=at(a.high), y1="9", y2="9", stroke=colour(index),
               stroke_width="3", stroke_opacity="0.45", stroke_linecap="round")  # fmt: skip
     dot = tag("circle", cx=at(a.mean), cy="9", r="4.5", fill=colour(index))
     return tag("svg", rail, bar, dot, width="180", height="18", role="img",
-               aria_label=with_interval(a))  # fmt: skip
+               aria_label=with_interval(a, metric=row.metric))  # fmt: skip
 
 
 def _client(entry: Absence) -> tuple[str, str]:
