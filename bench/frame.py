@@ -14,7 +14,7 @@ from bench.measure import Failed
 from bench.section import Limits, Row, Section
 
 # in the order of the page
-SECTIONS = ("aggregation", "simulation", "efficiency", "gpu", "wire", "scale")
+SECTIONS = ("aggregation", "simulation", "efficiency", "gpu", "wire", "scale", "network")
 Size = Literal["full", "quick", "tiny"]
 Say = Callable[[str, Row | None], None]  # hears of a section's beginning, and of each row
 

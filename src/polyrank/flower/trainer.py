@@ -3,17 +3,16 @@
 One process per site, as long as the node whose process is PID; then each message is a request.
 """
 
-import fcntl
 import os
 import sys
 import threading
 import time
 import traceback
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from polyrank.errors import PolyrankError
-from polyrank.flower import link
+from polyrank.flower import link, resident
 from polyrank.flower.node import NODE
 
 IDLE = 3600.0  # seconds without a message, after which it ends
@@ -22,12 +21,12 @@ LOCK = "trainer.lock"
 
 def main(home: Path, node: int) -> None:
     """Answer one request after another, until the node is gone or there are none for long."""
-    alone = _alone(home)
+    alone = resident.alone(home, LOCK)
     if alone is None:
         return
     alive = {"pid": node}
     threading.Thread(target=_watch, args=(alive,), daemon=True).start()
-    listening = link.listener(home)
+    listening = resident.listener(home, link.SOCKET)
     listening.settimeout(IDLE)
     while True:
         try:
@@ -58,30 +57,10 @@ def _answer(request: link.Told, data: bytes) -> tuple[link.Told, bytes]:
         return {"failure": f"{type(error).__name__} in the trainer; see its log"}, b""
 
 
-def _alone(home: Path) -> IO[bytes] | None:
-    """The lock of the site's one trainer, as long as it is not closed; None if another has it."""
-    lock = (home / LOCK).open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock
-
-
 def _watch(alive: dict[str, int]) -> None:
-    while not _gone(alive["pid"]):
+    while not resident.gone(alive["pid"]):
         time.sleep(1)
     os._exit(0)  # in the midst of a round too: nobody waits for it
-
-
-def _gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    stat = Path(f"/proc/{pid}/stat")  # of Linux; one that is dead may wait for its parent
-    return stat.exists() and stat.read_bytes().rpartition(b")")[2].split()[0] == b"Z"
 
 
 if __name__ == "__main__":

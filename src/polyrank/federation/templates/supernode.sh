@@ -3,6 +3,9 @@
 # that comes back before the lease of its last life has run out (about a minute): wait, and retry.
 set -euo pipefail
 @environment
+# There a process that has Flower's imports done puts its own flwr-clientapp, after the first message.
+rm -rf state/bin
+PATH="$here/state/bin:$PATH"
 { echo "home = \"$here/state\""; cat site.toml; } >state/node.toml
 node= stopped=
 stop() {
