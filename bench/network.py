@@ -34,8 +34,8 @@ NOTES = [
     "of a round to the end of the next, on average; the first round is left out, and of ours the "
     "last too, after which it evaluates.",
     "The floor is an app that sends every node one array and gets one back, as Flower's "
-    "documentation has it, and computes nothing (bench/peers/flower_floor). It runs first, on nodes "
-    "as Flower has them: a message's process does its imports, and `send_and_receive` looks for "
+    "documentation has it, and computes nothing (bench/peers/flower_floor). It runs first, on "
+    "nodes as Flower has them: a message's process does its imports, and `send_and_receive` looks for "
     "answers every three seconds. `our way` is the same app looking every half second, on nodes "
     "where our client has been: their process of a message is forked from one with its imports "
     "done (src/polyrank/flower/warm.py).",
@@ -105,12 +105,12 @@ def _cases(shape: Shape, quick: bool, tiny: bool) -> list[Case]:
     rank, size = LARGE * shape.rank, shape.factors(LARGE * shape.rank)
     every = [
         Case("floor", None, 7),
-        Case("floor", None, 4, bytes=size),  # before ours: the nodes are as Flower has them
+        Case("floor", None, 3, bytes=size),  # before ours: the nodes are as Flower has them
         Case("ours", shape.rank, 8),
         Case("floor, our way", None, 7, pull=POLL),
         Case("ours", rank, 5),
         Case("floor, our way", None, 4, bytes=size, pull=POLL),
-        Case("ours, one node a round", rank, 5, nodes=1),
+        Case("ours, one node a round", rank, 4, nodes=1),
     ]
     return [every[i] for i in (0, 2, 3)] if quick else every
 
