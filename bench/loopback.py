@@ -63,8 +63,9 @@ class Running:
             Failed: it did not end well.
         """
         words = " ".join(f"{k}={_word(v)}" for k, v in config.items())
-        command = [self.folder / init.SUPERLINK / "flwr.sh", "run", path, "--stream"]
-        process = self.members.start(name, [*command, "--run-config", words], self.environment)
+        program = self.folder / init.SUPERLINK / "flwr.sh"
+        command = [program, "run", path, "--stream", "--run-config", words]
+        process = self.members.start(name, command, self.environment)
         told = Told()
         while process.poll() is None or _lines(done) > len(told.at):
             if _lines(done) > len(told.at):

@@ -35,10 +35,11 @@ NOTES = [
     "last too, after which it evaluates.",
     "The floor is an app that sends every node one array and gets one back, as Flower's "
     "documentation has it, and computes nothing (bench/peers/flower_floor). It runs first, on "
-    "nodes as Flower has them: a message's process does its imports, and `send_and_receive` looks for "
-    "answers every three seconds. `our way` is the same app looking every half second, on nodes "
-    "where our client has been: their process of a message is forked from one with its imports "
-    "done (src/polyrank/flower/warm.py).",
+    "nodes as Flower has them, but for the quarter of a second between two looks for a message "
+    "(start.sh): a message's process does its imports, and `send_and_receive` looks for answers "
+    "every three seconds. `our way` is the same app looking every half second, where our client "
+    "has been: a message's process is forked from one with its imports done "
+    "(src/polyrank/flower/warm.py).",
     "Ours is a whole round: sampling, packing, sending, one local step, checking, aggregating, the "
     "spectrum of the update, record and checkpoint. Nothing is taken off; `node s` is what the "
     "slowest node says that its part took. All nodes share this machine's cores, so that on "

@@ -59,7 +59,7 @@ def test_who_listens_gets_its_words_and_its_output(home: Path, cold: Path) -> No
         with connection:
             call = warm._call(connection)
             assert call is not None
-            assert call.words == ["--token", "ä b"]
+            assert call.words == [str(cold), "--token", "ä b"]
             os.write(call.files[0], b"from elsewhere\n")
             for file in call.files:
                 os.close(file)

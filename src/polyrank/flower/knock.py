@@ -19,7 +19,7 @@ def main(home: str, name: str, program: str, *words: str) -> None:
             connection.settimeout(10)
             os.chdir(home)  # the path of a socket may not be long
             connection.connect(name)
-            told = SEPARATOR.join(map(os.fsencode, words))
+            told = SEPARATOR.join(map(os.fsencode, [program, *words]))
             socket.send_fds(connection, [told], [1, 2])
             connection.shutdown(socket.SHUT_WR)
             if connection.recv(1):

@@ -27,7 +27,7 @@ _MOST = 1 << 16  # bytes of what a program is called with
 
 
 class Call(NamedTuple):
-    """What a program was called with, and the files that are its output and its errors."""
+    """What a program was called with, its name first; the files that it writes to."""
 
     words: Sequence[str]
     files: Sequence[int]
@@ -96,7 +96,7 @@ def _become(call: Call, node: int, work: Callable[[], None]) -> None:
         for file, place in zip(call.files, (1, 2), strict=True):
             os.dup2(file, place)
         os.environ[resident.NODE] = str(node)
-        sys.argv = [PROGRAM, *call.words]
+        sys.argv = list(call.words)
         work()
         code = 0
     except SystemExit as end:
