@@ -35,4 +35,5 @@ MARKS = [
     Mark("simulation_vs_peft_auto_batch16_bf16", True, 1.5, "times plain PEFT, bf16, batch 16"),
     Mark("simulation_vs_peft_auto_batch4_bf16", True, 2.7, "times plain PEFT, bf16, batch 4"),
     Mark("gpu_minilm_auto_vs_g1", True, 8, "times G = 1, MiniLM on a GPU"),
+    Mark("network_over_floor_1mb", False, 1.3, "times a round of Flower itself, 1 MB, 3 nodes"),
 ]  # fmt: skip

@@ -6,8 +6,8 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,10 +63,31 @@ def local(folder: Path, plan: Plan, say: Say, watch: Watch) -> Folder:
         FederationError: one of its processes failed; the line says which log tells why.
         StorageError: the folder cannot be written.
     """
+    run = Folder((folder / init.RUN).resolve())
+    with started(folder, plan, say) as (members, environment):
+        members.start("run", [folder / init.SUPERLINK / "run.sh"], environment)
+        _follow(run, plan.recipe, members, watch)
+    return run
+
+
+@contextmanager
+def started(folder: Path, plan: Plan, say: Say) -> Iterator[tuple[Family, Mapping[str, str]]]:
+    """A federation in a new folder, at work: its processes, and the environment they are in.
+
+    All of them have ended when the block ends. The sites may not have connected yet.
+
+    Args:
+        folder: for all of it, logs too.
+        plan: with every port on the loopback.
+        say: told what is being done, a line each.
+
+    Raises:
+        FederationError: one of its processes failed; the line says which log tells why.
+        StorageError: the folder cannot be written.
+    """
     init.write(folder, plan)
     environment = _environment(len(plan.clients))
     superlink = folder / init.SUPERLINK
-    run = Folder((folder / init.RUN).resolve())
     with family(folder / "logs") as members:
         say(f"SuperLink at 127.0.0.1:{plan.inner}")
         members.start("superlink", [superlink / "start.sh"], environment)
@@ -77,9 +98,7 @@ def local(folder: Path, plan: Plan, say: Say, watch: Watch) -> Folder:
         for site, client in plan.clients.items():
             say(f"{site}: client {client}")
             members.start(site, [folder / init.SITES / site / "start.sh"], environment)
-        members.start("run", [superlink / "run.sh"], environment)
-        _follow(run, plan.recipe, members, watch)
-    return run
+        yield members, environment
 
 
 def listens(port: int, authority: Path) -> bool:
@@ -113,7 +132,7 @@ def _follow(run: Folder, recipe: Recipe, members: Family, watch: Watch) -> None:
         if run.complete:
             return
         if ended:
-            raise _failed("run", "ended before the run was complete", members)
+            raise failed("run", "ended before the run was complete", members)
         _refuse_ended(members)
         time.sleep(_PAUSE)
 
@@ -129,7 +148,7 @@ def _until(done: Callable[[], object], patience: float, members: Family) -> None
         _refuse_ended(members)
         if time.monotonic() > until:
             name = list(members.started)[-1]
-            raise _failed(name, f"had done nothing that shows after {patience:.0f} s", members)
+            raise failed(name, f"had done nothing that shows after {patience:.0f} s", members)
         time.sleep(_PAUSE)
     _refuse_ended(members)
 
@@ -138,10 +157,11 @@ def _refuse_ended(members: Family) -> None:
     """Make sure that all run that should, and that what has ended has ended well."""
     for name, code in members.ended().items():
         if code or name not in _ERRANDS:
-            raise _failed(name, f"ended with code {code}", members)
+            raise failed(name, f"ended with code {code}", members)
 
 
-def _failed(name: str, how: str, members: Family) -> FederationError:
+def failed(name: str, how: str, members: Family) -> FederationError:
+    """What is said of a process that failed: how, and the last that is in its log."""
     log = members.log(name)
     lines = _NOISE.sub(" ", log.read_text(errors="replace")).strip().splitlines()
     errors = [line for line in lines if _ERROR.match(line)]

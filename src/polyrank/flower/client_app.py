@@ -9,7 +9,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from polyrank.errors import PolyrankError
-from polyrank.flower import link, payload
+from polyrank.flower import link, payload, warm
 from polyrank.flower.site import SIMULATED, Site, site, told
 
 
@@ -32,6 +32,7 @@ def _answered(kind: str, message: Message, context: Context) -> Message:
             reply, answer = _here(here, header, data)
         else:
             reply, answer = link.ask(here.home, header, data)
+            warm.begin(here.home)
     except PolyrankError as error:
         reply, answer = {"failure": str(error)}, b""
     return Message(payload.packed(reply, answer), reply_to=message)

@@ -8,15 +8,14 @@ import json
 import os
 import socket
 import struct
-import sys
 import time
 from collections.abc import Mapping
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 from polyrank import files
 from polyrank.errors import PolyrankError
+from polyrank.flower import resident
 
 SOCKET, LOG = "trainer.sock", "trainer.log"
 LENGTHS = struct.Struct(">IQ")
@@ -42,7 +41,7 @@ def ask(home: Path, header: Mapping[str, Any], data: bytes) -> tuple[Told, bytes
         time.sleep(pause)
         with _connected(home) as connection:
             try:
-                send(connection, {**header, "pid": os.getppid()}, data)
+                send(connection, {**header, "pid": resident.node()}, data)
                 return receive(connection)
             except (ConnectionError, EOFError):
                 continue
@@ -67,16 +66,6 @@ def receive(connection: socket.socket) -> tuple[Told, bytes]:
     return json.loads(_exactly(connection, header)), bytes(_exactly(connection, data))
 
 
-def listener(home: Path) -> socket.socket:
-    """The socket on which a site's one trainer listens."""
-    listening = socket.socket(socket.AF_UNIX)
-    with chdir(home):  # the path of a socket may not be long
-        Path(SOCKET).unlink(missing_ok=True)
-        listening.bind(SOCKET)
-    listening.listen()
-    return listening
-
-
 def private(home: Path) -> None:
     """Make the site's folder, for nobody else's eyes.
 
@@ -92,12 +81,12 @@ def private(home: Path) -> None:
 
 def _connected(home: Path) -> socket.socket:
     private(home)
-    if connection := _connection(home):
+    if connection := resident.connected(home, SOCKET):
         return connection
-    log, trainer = home / LOG, _started(home)
+    log, trainer = home / LOG, resident.start("polyrank.flower.trainer", home, LOG)
     end = time.monotonic() + START
     while time.monotonic() < end:
-        if connection := _connection(home):
+        if connection := resident.connected(home, SOCKET):
             return connection
         # One that finds another at work ends well: that one is about to listen.
         ended, code = os.waitpid(trainer, os.WNOHANG) if trainer else (0, 0)
@@ -107,31 +96,6 @@ def _connected(home: Path) -> socket.socket:
         time.sleep(0.1)
     last = log.read_text(errors="replace").strip().rpartition("\n")[2]
     raise TrainerError(f"the trainer does not start ({last or 'no word from it'}); see {log}")
-
-
-def _started(home: Path) -> int:
-    """The process id of a new trainer, in a session of its own: it outlives this message."""
-    command = [sys.executable, "-m", "polyrank.flower.trainer", str(home), str(os.getppid())]
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    files_of_its_own = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, str(home / LOG), flags, 0o600),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
-    ]
-    return os.posix_spawn(
-        sys.executable, command, os.environ, file_actions=files_of_its_own, setsid=True
-    )
-
-
-def _connection(home: Path) -> socket.socket | None:
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        with chdir(home):
-            connection.connect(SOCKET)
-    except (FileNotFoundError, ConnectionError):
-        connection.close()
-        return None
-    return connection
 
 
 def _exactly(connection: socket.socket, count: int) -> bytearray:

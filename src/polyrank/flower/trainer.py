@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from polyrank.errors import PolyrankError
-from polyrank.flower import alone, link
+from polyrank.flower import alone, link, resident
 from polyrank.flower.node import NODE
 
 IDLE = 3600.0  # seconds without a message, after which it ends
@@ -26,7 +26,7 @@ def main(home: Path, node: int) -> None:
         return
     alive = {"pid": node}
     threading.Thread(target=_watch, args=(alive,), daemon=True).start()
-    listening = link.listener(home)
+    listening = resident.listener(home, link.SOCKET)
     listening.settimeout(IDLE)
     while True:
         try:
@@ -58,18 +58,9 @@ def _answer(request: link.Told, data: bytes) -> tuple[link.Told, bytes]:
 
 
 def _watch(alive: dict[str, int]) -> None:
-    while not _gone(alive["pid"]):
+    while not resident.gone(alive["pid"]):
         time.sleep(1)
     os._exit(0)  # in the midst of a round too: nobody waits for it
-
-
-def _gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    stat = Path(f"/proc/{pid}/stat")  # of Linux; one that is dead may wait for its parent
-    return stat.exists() and stat.read_bytes().rpartition(b")")[2].split()[0] == b"Z"
 
 
 if __name__ == "__main__":

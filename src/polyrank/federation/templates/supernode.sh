@@ -3,6 +3,11 @@
 # that comes back before the lease of its last life has run out (about a minute): wait, and retry.
 set -euo pipefail
 @environment
+# Seconds between two looks for a message to start a process for; Flower's own is 1.
+export FLWR_SUPEREXEC_TASK_POLL_INTERVAL="${FLWR_SUPEREXEC_TASK_POLL_INTERVAL:-0.25}"
+# There a process that has Flower's imports done puts its own flwr-clientapp, after the first message.
+rm -rf state/bin
+PATH="$here/state/bin:$PATH"
 { echo "home = \"$here/state\""; cat site.toml; } >state/node.toml
 node= stopped=
 stop() {

@@ -1,0 +1,1 @@
+"""A Flower app that exchanges one array and computes nothing."""
