@@ -7,9 +7,8 @@ from typing import NamedTuple, TypeVar
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from polyrank.errors import MessageError
+from polyrank.errors import MessageError, line
 from polyrank.flower.payload import Fact
-from polyrank.flower.stated import line
 
 POLL = 0.5  # seconds between two looks for answers
 TOGETHER = 8  # answers that are in memory at once
