@@ -235,3 +235,17 @@ def test_a_node_that_fails_when_it_is_asked_who_it_is_is_asked_again(
         records = runs(made, tmp_path, once)
     assert "node 100 did not say who it is" in caplog.text
     assert [len(r["clients"]) for r in records.rounds] == [0, 4, 4]
+
+
+def test_a_node_forgets_what_it_kept_of_runs_before(
+    made: polyrank.Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = Nodes({id: {**c, "keep": 0} for id, c in configs(tmp_path, IDS).items()})
+    kept = set()
+    for name in ("one", "two"):
+        over_flower(made, tmp_path / name, FakeGrid(nodes))
+        for i in range(len(IDS)):
+            (run,) = (tmp_path / f"site-{i}/runs").iterdir()
+            kept.add(run.name)
+    assert len(kept) == 2
+    assert capsys.readouterr().err.count("forgot run") == len(IDS)
