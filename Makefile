@@ -5,7 +5,7 @@ DEMO ?=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench bench-quick bench-compare install lint types dist clean
+.PHONY: demo test bench bench-quick bench-compare fuzz install lint types dist clean
 
 demo: install
 	$(BIN)/polyrank compare demo $(DEMO) --algorithms zero-pad,replicate,fedhl --overwrite
@@ -25,6 +25,10 @@ bench-quick: .venv/.bench
 # BASE=rev: that revision's results; with MEASURE=1 it is measured here and now.
 bench-compare: .venv/.bench
 	$(BIN)/python -m bench compare $(BASE) $(if $(MEASURE),--measure)
+
+# Everything that reads a message, for so many seconds; ends with what was found.
+fuzz: .venv/.fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.decode --seconds $(or $(SECONDS),600)
 
 install: .venv/.installed
 
@@ -56,6 +60,10 @@ clean:
 
 .venv/.dev: .venv/.installed
 	$(BIN)/pip install -q -e '.[demo,hub,rouge,flower,dev]'
+	touch $@
+
+.venv/.fuzz: .venv/.dev
+	$(BIN)/pip install -q -e '.[demo,hub,flower,dev,fuzz]'
 	touch $@
 
 .venv/.bench: .venv/.installed

@@ -49,6 +49,12 @@ class SlowerWarning(UserWarning):
     """Something that costs time or memory and changes no result; the message is one line."""
 
 
+def line(value: object) -> str:
+    """Text of another's as one short line that can be printed."""
+    text = str(value)[:500]
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """A hint for a misspelt name: `; did you mean 'x'?`, else the valid names."""
     names = sorted(valid)

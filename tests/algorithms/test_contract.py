@@ -14,6 +14,7 @@ from polyrank.algorithm import State, merged
 from polyrank.algorithms import about, names, options
 from polyrank.lora.algebra import fold, regauge
 from polyrank.messages import Client
+from polyrank.server.norms import begun, moved
 from tests.algorithms.federation import SHAPES, Federation
 
 MIXED = [1, 2, 4]
@@ -211,3 +212,24 @@ def test_a_client_that_changes_rank_keeps_what_was_learned(make: Callable[..., F
                 torch.testing.assert_close(model[name], whole, atol=1e-9, rtol=1e-9)
             else:
                 assert model[name].any()
+
+
+def test_how_far_an_upload_moved_is_measured_from_where_its_client_began(fed: Federation) -> None:
+    for rounds in (0, 2):
+        state = fed.later(rounds) if rounds else fed.start
+        for client in fed.clients:
+            start, sent = (
+                begun(fed.algorithm, state, client, fed.template),
+                fed.algorithm.send(state, client),
+            )
+            assert moved(fed.upload(state, client, 1, change=0.0), start).factors < 1e-12
+            upload, model, _ = fed.trained(state, client, 1)
+            norm = moved(upload, start).factors
+            if sent.up in ("ab", "core"):  # then it is that of the client's whole update
+                before = fed.model(state, client)
+                apart = sum(float((t - before[n]).square().sum()) for n, t in model.items()) ** 0.5
+                assert norm == pytest.approx(apart, rel=1e-9)
+            else:
+                twice = fed.upload(state, client, 1, change=2.0)
+                assert moved(twice, start).factors == pytest.approx(2 * norm, rel=1e-9)
+                assert norm > 0

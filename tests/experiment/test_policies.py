@@ -8,10 +8,12 @@ import polyrank
 from polyrank.algorithms import about, names
 from polyrank.errors import RecipeError
 from polyrank.experiment.events import Event, RoundDone
-from polyrank.experiment.ready import prepared
+from polyrank.experiment.ready import planned, prepared
 from polyrank.experiment.trial import trial
 from polyrank.lora import peft
+from polyrank.messages import Upload
 from polyrank.report.records import RunRecords
+from polyrank.server.loop import Reply
 
 MIXED = [n for n in names() if about(n).mixed]
 QUALITY = "{policy: quality, low: 2, high: 6, share: 25%}"
@@ -41,6 +43,15 @@ def test_the_best_clients_are_promoted_after_the_warm_up(name: str, recipe: Path
         assert ranks == {id: 6 if id == best else 2 for id in ranks}
     assert best in {id for ranks in later for id in ranks}
     assert not any(r["left_out"] for r in records.rounds[1:])
+
+
+def test_a_client_that_says_nothing_of_its_loss_is_promoted_last(recipe: Path) -> None:
+    made = load(recipe, f"lora.ranks={QUALITY}", "data.validation=0.3")
+    plan, _ = planned(made, prepared(made))
+    said = [{"val_loss": 0.5}, {}, {"val_loss": 0.4}, {"val_loss": float("nan")}]
+    uploads = [Upload(c, {}, 1, metrics=m) for c, m in zip(plan.clients, said, strict=True)]
+    found = plan.promote(1, [Reply(u.client, u) for u in uploads])
+    assert found == {"0": 2, "1": 2, "2": 6, "3": 2}
 
 
 def test_promotion_survives_a_stop(recipe: Path) -> None:

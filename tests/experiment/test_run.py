@@ -244,6 +244,31 @@ def test_a_client_that_sends_nan_is_left_out_and_named(recipe: Path, poisoned: s
         assert "2" not in {c["id"] for c in record["clients"]}
 
 
+@pytest.mark.parametrize("limit", ["null", "10"])
+def test_a_client_that_sends_far_more_than_the_others_is_recorded_and_left_out_by_the_limit(
+    limit: str, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = fit.train
+
+    def train(bench: Workbench, task: Task, jobs: Sequence[Job]) -> list[list[float]]:
+        losses = honest(bench, task, jobs)
+        for place, job in enumerate(jobs):
+            bad = job.client.id == "2" and task.round > 1
+            for f in placed(bench, place).values() if bad else ():
+                f.b.data.mul_(1e3)
+        return losses
+
+    monkeypatch.setattr(fit, "train", train)
+    result = polyrank.run(load(recipe, f"aggregation.max_norm={limit}"))
+    first, second, _ = result.records.rounds[1:]
+    assert all(c["norm"]["factors"] > 0 < c["norm"]["dense"] for c in first["clients"])
+    norms = {x["id"]: x["norm"]["factors"] for x in (*second["clients"], *second["left_out"])}
+    assert norms["2"] > 100 * max(norms[id] for id in "013")
+    out = [(x["id"], "aggregation.max_norm" in x["reason"]) for x in second["left_out"]]
+    assert out == ([] if limit == "null" else [("2", True)])
+    assert "plot-norms" in (result.folder / "report.html").read_text()
+
+
 @pytest.mark.parametrize("name", names())
 def test_rounds_in_which_all_fail_leave_the_model_as_it_was(
     name: str, recipe: Path, poisoned: set[str]

@@ -284,3 +284,17 @@ def test_a_mistake_is_told_without_flower_s_traceback(
         ("ServerApp raised an exception", True),
         ("something else", False),
     ]
+
+
+def test_a_node_forgets_what_it_kept_of_runs_before(
+    made: polyrank.Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = Nodes({id: {**c, "keep": 0} for id, c in configs(tmp_path, IDS).items()})
+    kept = set()
+    for name in ("one", "two"):
+        over_flower(made, tmp_path / name, FakeGrid(nodes))
+        for i in range(len(IDS)):
+            (run,) = (tmp_path / f"site-{i}/runs").iterdir()
+            kept.add(run.name)
+    assert len(kept) == 2
+    assert capsys.readouterr().err.count("forgot run") == len(IDS)

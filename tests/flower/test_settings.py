@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from polyrank.errors import MessageError, PolyrankError
+from polyrank.flower import payload
 from polyrank.flower.inorder import in_order
 from polyrank.flower.settings import settings
 from polyrank.flower.stated import stated
@@ -49,7 +50,16 @@ def test_answers_come_in_the_order_of_the_questions() -> None:
     assert list(in_order([], [])) == []
 
 
-GOOD = {"site": "a", "client": "0", "rank": 0, "own": 0, "examples": 5, "counts": "[2, 3]"}
+GOOD = {
+    "site": "a",
+    "client": "0",
+    "rank": 0,
+    "own": 0,
+    "examples": 5,
+    "counts": "[2, 3]",
+    "memory": 900,
+    "measured": 1,
+}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +70,7 @@ GOOD = {"site": "a", "client": "0", "rank": 0, "own": 0, "examples": 5, "counts"
         ({"counts": "[5]"}, "a counts 1 classes, where there are 2"),
         ({"counts": "[" * 100_000}, "gave no well-formed answer"),
         ({"rank": -1}, "gave no well-formed answer"),
-        ({"own": 1}, "a has data of its own and no rank"),
+        ({"memory": "900"}, "gave no well-formed answer"),
         ({"failure": "no disk\nleft"}, "node 7 cannot take part: no disk left"),
     ],
 )
@@ -70,3 +80,10 @@ def test_what_a_node_states_is_read_strictly(change: dict[str, Any], line: str) 
         stated(7, {**GOOD, **change}, ("x", "y"))
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_node_states_no_more_than_can_be_read() -> None:
+    long = payload.packed({**GOOD, "site": "x" * (payload.WORDS + 1)})
+    assert payload.taken(long)[0]["client"] == "0"  # of the server, which nodes trust with that
+    with pytest.raises(MessageError, match="its facts are more than"):
+        payload.taken(long, 100)

@@ -178,6 +178,20 @@ def test_an_answer_that_cannot_be_is_left_out_by_name(
         assert np.array_equal(result.arrays[name].numpy(), array.numpy())
 
 
+def test_metrics_that_do_not_fit_each_other_stop_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def change(sent: Message, answer: Message) -> list[Message]:
+        if sent.metadata.dst_node_id == 12 and sent.metadata.message_type == "train":
+            answer.content["metrics"] = MetricRecord({"num-examples": 4, "loss": [1.0, 2.0]})
+        return [answer]
+
+    caplog.set_level("WARNING", logger="flwr")
+    grid = FakeGrid(App(RANKS), change)
+    result = Strategy("replicate", scale=SCALE).start(grid, arrays(MOST), 1, 2.0)
+    assert any("metrics of the nodes do not fit each other" in m for m in caplog.messages)
+    assert not result.train_metrics_clientapp[1]
+    assert np.abs(result.arrays[HEAD].numpy()).sum() > 0
+
+
 def test_mistakes_are_one_line() -> None:
     with pytest.raises(FederationError, match=r"flora needs clients that do more .* replicate"):
         Strategy("flora")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import pytest
 import torch
 
 import polyrank
+from polyrank.errors import StorageError
 from polyrank.flower import link
-from polyrank.flower.ledger import Ledger
+from polyrank.flower.ledger import Ledger, forget
 from polyrank.flower.site import Site, SiteError, read, site, told
 from polyrank.recipe.load import dump
 from polyrank.version import __version__
@@ -53,7 +55,11 @@ def asked(home: Path, recipe: Path) -> dict[str, Any]:
         "classes": json.dumps(CLASSES),
         "version": __version__,
     }
-    return {"kind": "query", "site": told(Site("site-0", home, client="2")), "facts": facts}
+    return {
+        "kind": "query",
+        "site": told(Site("site-0", home, client="2", memory=1000)),
+        "facts": facts,
+    }
 
 
 def trainers(home: Path) -> list[int]:
@@ -104,6 +110,42 @@ def test_what_a_client_keeps_is_found_by_round(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
+def test_runs_that_are_over_are_forgotten_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    names = [f"{i:064x}" for i in range(5)]
+    for age, name in enumerate(names):
+        Ledger(tmp_path / name).add(1, 0, {"x": torch.ones(1)}, {})
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    (tmp_path / names[4] / "notes.txt").write_text("somebody's")
+    for other in ("f" * 63, "else"):
+        Ledger(tmp_path / other).add(1, 0, {}, {})
+    outside = tmp_path.parent / "outside"
+    Ledger(outside).add(1, 0, {"x": torch.ones(1)}, {})
+    (tmp_path / ("a" * 64)).symlink_to(outside)
+    (tmp_path / ("b" * 64)).write_text("no folder")
+    before = {p.name for p in tmp_path.iterdir()}
+    assert forget(tmp_path, 2) == names[2:4]
+    assert {p.name for p in tmp_path.iterdir()} == before - set(names[2:4])
+    assert Ledger(tmp_path / names[0]).at(1)[0]
+    assert Ledger(tmp_path / names[2]).at(1) == ({}, {})
+    assert Ledger(outside).at(1)[0]
+    assert forget(tmp_path, 2) == forget(tmp_path / "none", 0) == []
+
+
+def test_a_folder_that_cannot_be_removed_is_left_without_what_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Ledger(tmp_path / ("0" * 64))
+    one.add(1, 0, {"x": torch.ones(1)}, {})
+
+    def full(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", full)
+    with pytest.raises(StorageError, match=r"cannot remove .*: Permission denied"):
+        forget(tmp_path, 0)
+    assert one.at(1) == ({}, {})
+
+
 @pytest.mark.parametrize(
     ("config", "line"),
     [
@@ -112,6 +154,9 @@ def test_what_a_client_keeps_is_found_by_round(tmp_path: Path) -> None:
         ({"site": "a"}, "give one of client and data"),
         ({"site": "a", "client": "0", "data": "/x.csv"}, "give one of client and data"),
         ({"site": "a", "client": "0", "rank": 0}, "rank is 0; give a whole number from 1"),
+        ({"site": "a", "client": "0", "rank": "x"}, "give a whole number from 1, or 'auto'"),
+        ({"site": "a", "client": "0", "memory": 1.5}, "memory is 1.5; give a whole number from 1"),
+        ({"site": "a", "client": "0", "keep": -1}, "keep is -1; give a whole number from 0"),
         ({"site": "a", "client": "0", "home": "here"}, "home is 'here'; give an absolute path"),
         ({"site": "a", "data": "x.csv"}, "data is 'x.csv'; give an absolute path"),
         ({"site": "a", "data": "/x.csv", "fields": "words"}, "give columns as"),
@@ -129,6 +174,7 @@ def test_a_site_comes_through_json_as_it_is() -> None:
     for config in (
         {"site": "a", "client": "07", "rank": 4},
         {"site": "b", "data": "/b.csv", "fields": "text=words", "home": "/b"},
+        {"site": "c", "data": "/c.csv", "rank": "auto", "memory": 900, "keep": 0},
         {"partition-id": 3, "num-partitions": 10},
     ):
         one = site(config)

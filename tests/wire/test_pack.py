@@ -16,6 +16,7 @@ from polyrank.lora.algebra import half
 from polyrank.lora.factor import Factor
 from polyrank.messages import Client, Download, Prune, Upload
 from polyrank.wire.pack import (
+    download_of,
     load_exactly,
     pack,
     save_exactly,
@@ -180,6 +181,8 @@ def test_the_header_is_json_that_other_tools_can_read() -> None:
         {"metrics": [1]},
         {"scales": {"factors/q": "1"}},
         {"slots": {"q": ["x"]}},
+        {"slots": {"q": [1.0]}},
+        {"metrics": {"loss": 10**400}},
     ],
 )
 def test_an_upload_with_facts_of_other_kinds_is_malformed(change: dict[str, object]) -> None:
@@ -195,3 +198,25 @@ def test_facts_nested_too_deep_are_no_message() -> None:
     length = int.from_bytes(data[:8], "little") + 200_000 - 2
     with pytest.raises(MessageError):
         load_exactly(length.to_bytes(8, "little") + deep[8:])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fresh": "1"}, {"since": None}, {"version": 1.0}, {"train": "x"}, {"send": "ba"},
+        {"keep": None}, {"absorb": 1}, {"select": True}, {"prune": [1]}, {"prune": ["1", 0.1]},
+    ],
+)  # fmt: skip
+def test_a_download_with_facts_of_other_kinds_is_malformed(change: dict[str, object]) -> None:
+    tensors, facts = taken_apart(DOWNLOAD)
+    assert download_of(tensors, facts).since == DOWNLOAD.since
+    with pytest.raises(MessageError, match="not a well-formed download"):
+        download_of(tensors, {**facts, **change})
+
+
+def test_a_shape_of_no_numbers_that_torch_cannot_count_is_no_message() -> None:
+    header = {"x": {"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]},
+              "__metadata__": {"polyrank": "{}"}}  # fmt: skip
+    text = json.dumps(header).encode()
+    with pytest.raises(MessageError, match="not a message of this package"):
+        load_exactly(len(text).to_bytes(8, "little") + text)

@@ -85,7 +85,13 @@ def round_record(
         "round": number,
         "clients": [_reply(r, weights) for r in round.replies] if round else [],
         "left_out": [
-            {"id": r.client.id, "reason": r.failure, "up": asdict(r.up), "down": asdict(r.down)}
+            {
+                "id": r.client.id,
+                "reason": r.failure,
+                "norm": r.norm and r.norm._asdict(),
+                "up": asdict(r.up),
+                "down": asdict(r.down),
+            }
             for r in (round.left_out if round else [])
         ],
         "test": test,
@@ -141,6 +147,7 @@ def _reply(reply: Reply, weights: Mapping[str, float]) -> dict[str, Any]:
         "alone": reply.alone,
         "metrics": dict(upload.metrics) if upload else {},
         "weight": weights.get(reply.client.id),
+        "norm": reply.norm and reply.norm._asdict(),
         "up": asdict(reply.up),
         "down": asdict(reply.down),
     }

@@ -1,5 +1,6 @@
 """Whether a recipe can run: found out before a run folder is made or an old one replaced."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -123,7 +124,9 @@ def _promoted(policy: Quality, round: int, replies: Sequence[Reply]) -> dict[str
     if round != policy.warmup:
         return {}
     uploads = [r.upload for r in replies if r.upload is not None]
-    return ranks.promote(policy, {u.client.id: u.metrics["val_loss"] for u in uploads})
+    # Of one that says nothing of its loss (it may have one example alone) nothing is known.
+    losses = {u.client.id: u.metrics.get("val_loss", math.inf) for u in uploads}
+    return ranks.promote(policy, losses)
 
 
 def _refuse_mixed_ranks(recipe: Recipe, found: set[int]) -> None:

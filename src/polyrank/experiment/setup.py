@@ -13,7 +13,7 @@ from polyrank.client import activations
 from polyrank.client.checkpointing import checkpoint
 from polyrank.client.first_token import shorten
 from polyrank.client.job import Share
-from polyrank.client.memory import profile
+from polyrank.client.memory import Profile, profile
 from polyrank.client.model import Workbench, longest_text, template
 from polyrank.client.model import load as load_model
 from polyrank.client.placing import dense
@@ -187,16 +187,26 @@ def moments(recipe: Recipe) -> int:
     return 2 if recipe.local.optimizer == "adamw" else int(recipe.local.momentum > 0)
 
 
+def unit(recipe: Recipe, setup: Setup) -> tuple[int, int, float]:
+    """(parameters of a unit of rank, the largest rank of the layers, bytes of a parameter)."""
+    layers = template(setup.bench, 1).values()
+    most = min(min(f.shape) for f in layers)
+    return sum(map(parameters, layers)), most, codec(recipe.wire.up).bytes
+
+
+def step(recipe: Recipe, setup: Setup) -> Profile:
+    """What memory a training step takes."""
+    return profile(setup.bench, recipe.local.batch, recipe.data.max_length, moments(recipe))
+
+
 def _ranks(recipe: Recipe, setup: Setup, able: Mapping[str, int]) -> dict[str, int]:
     """Every client's rank, by id."""
     spec, ids = recipe.lora.ranks, list(setup.parts)
     if isinstance(spec, Budget):
-        layers = template(setup.bench, 1).values()
-        unit, most = sum(map(parameters, layers)), min(min(f.shape) for f in layers)
-        found = by_budget(spec, list(able.values()), unit, most, codec(recipe.wire.up).bytes)
+        found = by_budget(spec, list(able.values()), *unit(recipe, setup))
         return dict(zip(able, found, strict=True))
     if isinstance(spec, Memory):
-        needs = profile(setup.bench, recipe.local.batch, recipe.data.max_length, moments(recipe))
+        needs = step(recipe, setup)
         sizes = dict(zip(ids, memories(spec, len(ids), recipe.seed), strict=True))
         return {id: needs.largest(sizes[id], spec.most) for id in able}
     return dict(zip(ids, assign(spec, len(ids), recipe.seed), strict=True))

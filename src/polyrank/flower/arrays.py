@@ -3,6 +3,7 @@
 …<layer>.lora_A.weight (r, in), …<layer>.lora_B.weight (out, r); all else is trained whole.
 """
 
+import math
 import re
 
 import numpy as np
@@ -10,9 +11,16 @@ import torch
 from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
-from polyrank.errors import MessageError
+from polyrank.errors import MessageError, line
 from polyrank.lora.factor import Adapter, Factor
 
+# A file of numpy's, version 1 or 2 by the length of its header: bool, and numbers as they are here.
+_HEADER = re.compile(
+    rb"\x93NUMPY(?:\x01\x00..|\x02\x00....)\{'descr': '([<|](?:b1|[iu][1248]|f[248]))', "
+    rb"'fortran_order': (True|False), 'shape': \(((?:\d{1,10}, ?)*(?:\d{1,10})?)\), \} *\n",
+    re.DOTALL,
+)
+_DIMENSIONS, _MOST = 8, 2**60  # of a shape: also of one of no numbers
 _SIDE = re.compile(r"(.+)\.lora_([AB])(\.\w+)?\.weight")  # PEFT's model has the adapter's name too
 
 
@@ -66,10 +74,19 @@ def _factor(layer: str, own: dict[str, Tensor], scale: float) -> Factor:
 
 
 def _tensor(name: str, array: Array) -> Tensor:
+    """The numbers of an array as `numpy.save` writes it, and only as it does.
+
+    `numpy.load` also takes archives, makes room for what a header promises, and reads Python.
+    """
     if array.stype != "numpy.ndarray":
-        raise MessageError(f"{name} is an array of {array.stype!r}, not numpy.ndarray")
-    try:
-        found = array.numpy()  # Flower reads it without pickle
-        return torch.from_numpy(np.array(found))
-    except (ValueError, TypeError, OSError) as error:
-        raise MessageError(f"{name} cannot be read: {error}") from None
+        raise MessageError(f"{name} is an array of {line(array.stype)!r}, not numpy.ndarray")
+    header = _HEADER.match(array.data)
+    if header is None:
+        raise MessageError(f"{name} is not an array of numbers as numpy.save writes it")
+    dtype = np.dtype(header[1].decode())
+    shape, data = tuple(map(int, header[3].replace(b",", b" ").split())), array.data[header.end() :]
+    big = len(shape) > _DIMENSIONS or math.prod(d or 1 for d in shape) >= _MOST
+    if big or math.prod(shape) * dtype.itemsize != len(data):
+        raise MessageError(f"{name}: {len(data)} bytes are not {shape} of {dtype}")
+    found = np.ndarray(shape, dtype, data, order="F" if header[2] == b"True" else "C")
+    return torch.from_numpy(found.copy(order="C"))

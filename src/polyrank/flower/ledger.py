@@ -5,6 +5,9 @@ state after the last round that counted, which the server names.
 """
 
 import json
+import os
+import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +16,10 @@ from polyrank.client.feedback import Owed
 from polyrank.client.private import Private
 from polyrank.engine import store
 from polyrank.errors import StorageError
+
+RUN = re.compile("[0-9a-f]{64}")  # what runs are named by
+INDEX = "rounds.json"
+_OWN = re.compile(r"rounds\.json|[0-9a-f]+\.safetensors|\..+-.+")  # the last: half-written
 
 
 class Ledger(NamedTuple):
@@ -39,7 +46,7 @@ class Ledger(NamedTuple):
 
     @property
     def _index(self) -> Path:
-        return self.folder / "rounds.json"
+        return self.folder / INDEX
 
     def _read(self) -> dict[int, tuple[str, str]]:
         if not self._index.exists():
@@ -54,3 +61,33 @@ class Ledger(NamedTuple):
 
     def _put(self, tensors: Private) -> str:
         return store.put(self.folder, tensors) if tensors else ""
+
+
+def forget(runs: Path, keep: int) -> list[str]:
+    """Remove what a client kept in all runs but the last ones; returns the names of those gone.
+
+    Only folders named as runs are, that hold nothing but a ledger. A run that was forgotten and
+    goes on after all finds nothing, as one that the client was not there for.
+
+    Args:
+        runs: the folder of all of them.
+        keep: how many stay, those written to last.
+
+    Raises:
+        StorageError: one cannot be removed.
+    """
+    found = [Path(e) for e in os.scandir(runs) if _is_ledger(e)] if runs.exists() else []
+    found.sort(key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
+    try:
+        for folder in found[keep:]:
+            # Its index first: what is left of a folder when that is cut short must not be read.
+            (folder / INDEX).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise StorageError(f"cannot remove {error.filename}: {error.strerror}") from None
+    return [folder.name for folder in found[keep:]]
+
+
+def _is_ledger(entry: os.DirEntry[str]) -> bool:
+    named = RUN.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+    return bool(named) and all(map(_OWN.fullmatch, os.listdir(entry)))

@@ -10,12 +10,12 @@ from flwr.serverapp import Grid
 
 from polyrank.client.model import template
 from polyrank.engine import passing
-from polyrank.errors import MessageError, PolyrankError
+from polyrank.errors import MessageError, PolyrankError, line
 from polyrank.experiment.setup import Setup
 from polyrank.flower import payload, post
 from polyrank.flower.inorder import in_order
 from polyrank.flower.payload import Fact
-from polyrank.flower.stated import Stated, consists, line, seconds, stated
+from polyrank.flower.stated import Stated, consists, seconds, stated
 from polyrank.messages import Client, Download
 from polyrank.recipe import Recipe
 from polyrank.recipe.codecs import codec
@@ -55,8 +55,10 @@ class Network:
         least: nodes that must be connected for a round to begin.
         tell: hears, in one line each, of what is left out outside of a round.
         allowed: why a rank cannot take part, or None.
+        answer: the rank of a node that states none; None leaves it as it is.
         nodes: by client id, the node that stated to be it.
         counted: by client id, the last round in which its upload counted.
+        ranks: by client id, the rank that it was last asked for.
     """
 
     grid: Grid
@@ -67,8 +69,10 @@ class Network:
     least: int
     tell: Callable[[str], None]
     allowed: Callable[[int], str | None] = lambda rank: None
+    answer: Callable[[Stated], int | None] = lambda one: None
     nodes: dict[str, Stated] = field(default_factory=dict)
     counted: dict[str, int] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
 
     def meet(self, round: int) -> dict[str, Met]:
         """Ask nodes that are new, or were away, who they are; wait until enough are there.
@@ -167,6 +171,8 @@ class Network:
             raise MessageError(
                 f"{one.site} states to be client {one.client!r}, which {before.site} is already"
             )
+        if one.rank is None:
+            one = one._replace(rank=self.answer(one))
         if one.rank is not None and (reason := self.allowed(one.rank)):
             raise MessageError(f"{one.site} states rank {one.rank}, {reason}")
         return one

@@ -1,25 +1,28 @@
 """A node's work: say who it is, and do a round through the one trainer."""
 
 import json
-import re
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from polyrank.client.fit import fit
 from polyrank.client.job import job
+from polyrank.client.model import template
+from polyrank.client.placing import dense
 from polyrank.engine import passing
-from polyrank.errors import MessageError
+from polyrank.errors import MessageError, StorageError
 from polyrank.experiment.ready import checked
-from polyrank.flower.ledger import Ledger
-from polyrank.flower.share import Prepared, labels, prepared
+from polyrank.flower.ledger import RUN, Ledger, forget
+from polyrank.flower.share import Prepared, available, labels, prepared
 from polyrank.flower.site import Site, read
 from polyrank.messages import Client
 from polyrank.recipe.load import parsed
 from polyrank.version import __version__
+from polyrank.wire.check import fitting
 
-RUN = re.compile("[0-9a-f]{64}")
 Told = dict[str, Any]
 
 
@@ -66,6 +69,8 @@ class Node:
             "own": int(site.data is not None),
             "examples": len(held.share.train),
             "counts": json.dumps([*held.counts.values()]),
+            "memory": site.memory or available(held.bench),
+            "measured": int(site.memory is None),
             "version": __version__,
         }
 
@@ -80,8 +85,12 @@ class Node:
         if not RUN.fullmatch(run):
             raise MessageError(f"{run!r} is not the name of a run")
         ledger = Ledger(site.home / "runs" / run)
+        if not ledger.folder.exists():
+            _forget(ledger.folder.parent, site.keep)
         before, owed = ledger.at(since)
-        one = job(held.share, client, passing.delivered(held.recipe, data), before)
+        sent, bench = passing.delivered(held.recipe, data), held.bench
+        fitting(sent, client, template(bench, 1), dense(bench))
+        one = job(held.share, client, sent, before)
         try:
             ((private, upload),) = fit(held.bench, passing.task(held.recipe, number), [one])
         except RuntimeError as error:  # torch's own, such as no memory left
@@ -99,6 +108,16 @@ class Node:
             checked(recipe)
             self.loaded, self.name = prepared(recipe, json.loads(facts["classes"]), site), name
         return self.loaded
+
+
+def _forget(runs: Path, keep: int) -> None:
+    """Make room where a new run begins; if that fails, the run goes on and the log says so."""
+    try:
+        said = [f"forgot run {name}: keep = {keep} of others" for name in forget(runs, keep)]
+    except StorageError as error:
+        said = [str(error)]
+    for text in said:
+        sys.stderr.write(f"{text}\n")
 
 
 NODE = Node()

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from polyrank.errors import FederationError, MessageError
+from polyrank.errors import FederationError, MessageError, line
 from polyrank.flower import post
 from polyrank.flower.arrays import packed, taken
 from polyrank.flower.rank import CONFIG, RANK
-from polyrank.flower.stated import line
 from polyrank.lora.factor import Adapter
 from polyrank.messages import Client, Download, Upload
 from polyrank.server.joining import Met

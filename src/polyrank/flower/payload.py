@@ -11,6 +11,7 @@ from polyrank.errors import MessageError
 
 Fact = str | int | float
 FACTS, DATA = "facts", "data"
+WORDS = 1 << 20  # letters that a node may state
 KIND = ("uint8", "polyrank")  # dtype and stype of the array
 
 
@@ -40,6 +41,8 @@ def taken(content: RecordDict, most: int | None = None) -> tuple[dict[str, Fact]
     told = dict(facts)
     if not all(isinstance(value, str | int | float) for value in told.values()):
         raise MessageError("not a message of this package: a fact is no text or number")
+    if most is not None and sum(len(v) for v in told.values() if isinstance(v, str)) > WORDS:
+        raise MessageError(f"its facts are more than {WORDS} letters")
     if arrays is None:
         return told, b""
     if not isinstance(arrays, ArrayRecord) or list(arrays) != [DATA]:

@@ -8,9 +8,8 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from polyrank.errors import MessageError
+from polyrank.errors import MessageError, line
 from polyrank.flower.payload import Fact
-from polyrank.flower.stated import line
 
 POLL = 0.5  # seconds between two looks for answers
 TOGETHER = 8  # answers that are in memory at once

@@ -18,7 +18,9 @@ from polyrank.experiment.setup import Setup, roster
 from polyrank.flower import status
 from polyrank.flower.alone import alone
 from polyrank.flower.network import Network
+from polyrank.flower.ranking import Ranking
 from polyrank.flower.settings import Settings
+from polyrank.flower.stated import Stated
 from polyrank.flower.watching import Watching
 from polyrank.messages import Client
 from polyrank.recipe import Recipe
@@ -61,8 +63,11 @@ def _serve(grid: Grid, asked: Settings, setup: Setup, folder: Folder) -> None:
     watching = Watching(path, recipe.rounds, network, LOG.info)
 
     def watch(event: object) -> None:
-        if isinstance(event, Replied) and event.reply.failure is None:
-            network.counted[event.reply.client.id] = event.round
+        if isinstance(event, Replied):
+            client = event.reply.client
+            network.ranks[client.id] = client.rank
+            if event.reply.failure is None:
+                network.counted[client.id] = event.round
         watching.hear(event)
 
     watching.wait()
@@ -76,6 +81,7 @@ def _begin(network: Network, folder: Folder, recipe: Recipe, setup: Setup, priva
     setup = replace(setup, elsewhere=elsewhere)
     plan, idle = planned(recipe, setup, who)
     network.allowed = partial(_refused, recipe, plan)
+    network.answer = partial(_answered, network, Ranking(recipe, setup), plan)
     federation = Federation(plan.algorithm.init(plan.template, recipe.seed), setup.dense)
     return Run(recipe, setup, plan._replace(meet=network.meet), network.exchange, federation, idle)
 
@@ -86,7 +92,14 @@ Counts = dict[str, tuple[int, ...]]  # examples by class, of clients whose data 
 def _met(network: Network) -> tuple[Who, Counts]:
     """Who takes part: sites with data of their own, or the clients of the recipe's partition."""
     network.meet(1)
-    nodes, setup = network.nodes, network.setup
+    setup = network.setup
+    stated = [s for _, s in sorted(network.nodes.items())]
+    for id, rank in Ranking(network.recipe, setup).first(stated).items():
+        one = network.nodes[id]
+        network.nodes[id] = one._replace(rank=rank)
+        LOG.info("%s: rank %d by lora.ranks (%d examples, %d MiB)",
+                 one.site, rank, one.examples, one.memory)  # fmt: skip
+    nodes = network.nodes
     own = {id: s for id, s in sorted(nodes.items()) if s.own}
     if own and len(own) < len(nodes):
         other = next(s.site for s in nodes.values() if not s.own)
@@ -107,11 +120,18 @@ def _resumed(network: Network, folder: Folder) -> tuple[Who, Counts]:
     past = records.load(folder.records)
     for record in past.rounds:
         network.counted |= {c["id"]: record["round"] for c in record["clients"]}
+        network.ranks |= {c["id"]: c["rank"] for c in record["clients"]}
     first = past.run["clients"]
     clients = [Client(c["id"], c["rank"], examples=c["examples"]) for c in first]
     idle = {i["id"]: i["reason"] for i in past.run.get("idle", [])}
     here = network.setup.parts
     return (clients, idle), {c["id"]: tuple(c["labels"]) for c in first if c["id"] not in here}
+
+
+def _answered(network: Network, ranking: Ranking, plan: Plan, one: Stated) -> int | None:
+    """The rank of a node that comes later, or comes back, and states none."""
+    most = next(iter(plan.template.values())).rank
+    return ranking.later(one, {c.id: c.rank for c in plan.clients}, network.ranks, most)
 
 
 def _refused(recipe: Recipe, plan: Plan, rank: int) -> str | None:

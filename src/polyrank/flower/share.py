@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from polyrank.client.job import Share
 from polyrank.client.model import Workbench
+from polyrank.client.room import free
 from polyrank.data import columns, files, partition
 from polyrank.data.source import READERS
 from polyrank.errors import DataError, nearest
@@ -53,6 +54,13 @@ def labels(recipe: Recipe, site: Site) -> dict[str, int]:
         DataError: the file cannot be read or used.
     """
     return dict(sorted(Counter(map(str, _columns(recipe, site).labels)).items()))
+
+
+def available(bench: Workbench) -> int:
+    """MiB for training: half of what is free, and what the model has already; 0 is unknown."""
+    room = free(next(bench.net.parameters()).device)
+    model = sum(t.nbytes for t in (*bench.net.parameters(), *bench.net.buffers()))
+    return 0 if room is None else (room // 2 + model) >> 20
 
 
 def _part(recipe: Recipe, site: Site) -> Prepared:

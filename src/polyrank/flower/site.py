@@ -9,9 +9,9 @@ from polyrank.errors import PolyrankError
 
 # Parts of a row, as a recipe calls them (recipe/values.py, whose import takes seconds).
 FIELDS = {"text", "label", "instruction", "input", "response", "messages", "prompt"}
-
-KEYS = {"site", "home", "client", "data", "fields", "rank"}
+KEYS = {"site", "home", "client", "data", "fields", "rank", "memory", "keep"}
 SIMULATED = {"partition-id", "num-partitions"}  # what Flower's simulation engine sets
+AUTO = "auto"  # the rank of who leaves it to the server
 
 
 class SiteError(PolyrankError, ValueError):
@@ -29,7 +29,10 @@ class Site:
         place: the same by its place in that partition, under Flower's simulation engine.
         data: a file of its own examples instead.
         fields: columns of that file, where they are not the recipe's.
-        rank: that it trains; None leaves it to the recipe.
+        rank: that it trains; None leaves it to the server, by the recipe.
+        memory: MiB that it has for training, which the server's answer may depend on; None is
+            what is free.
+        keep: how many other runs' private states stay, those used last.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Site:
     data: Path | None = None
     fields: Mapping[str, str] | None = None
     rank: int | None = None
+    memory: int | None = None
+    keep: int = 10
 
 
 def site(config: Mapping[str, Any]) -> Site:
@@ -59,9 +64,7 @@ def site(config: Mapping[str, Any]) -> Site:
     given = [key for key in ("client", "data") if key in config]
     if len(given) != 1 and (given or place is None):
         raise SiteError(f"node config of {name}: give one of client and data")
-    rank = config.get("rank")
-    if rank is not None and (not isinstance(rank, int) or isinstance(rank, bool) or rank < 1):
-        raise SiteError(f"node config of {name}: rank is {rank!r}; give a whole number from 1")
+    rank = None if config.get("rank") == AUTO else _number(name, config, "rank", 1)
     return Site(
         name,
         _absolute(name, "home", config.get("home", f"~/.polyrank/nodes/{name}")),
@@ -70,6 +73,8 @@ def site(config: Mapping[str, Any]) -> Site:
         None if "data" not in config else _absolute(name, "data", config["data"]),
         _fields(name, config.get("fields")),
         rank,
+        _number(name, config, "memory", 1),
+        _number(name, config, "keep", 0, 10) or 0,
     )
 
 
@@ -82,6 +87,20 @@ def read(told: Mapping[str, Any]) -> Site:
     """The site that `told` made JSON of."""
     paths = {k: Path(told[k]) for k in ("home", "data") if told[k] is not None}
     return Site(**{**told, **paths})
+
+
+def _number(
+    name: str, config: Mapping[str, Any], key: str, least: int, default: int | None = None
+) -> int | None:
+    value = config.get(key, default)
+    if value is not None and (
+        not isinstance(value, int) or isinstance(value, bool) or value < least
+    ):
+        either = f", or {AUTO!r}" if key == "rank" else ""
+        raise SiteError(
+            f"node config of {name}: {key} is {value!r}; give a whole number from {least}{either}"
+        )
+    return value
 
 
 def _absolute(name: str, key: str, value: Any) -> Path:

@@ -1,13 +1,14 @@
 """What nodes state of themselves, read as strictly as anything that comes over a network."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from polyrank.errors import MessageError
+from polyrank.errors import MessageError, line
 from polyrank.flower.payload import Fact
 from polyrank.wire.pack import Size
+
+LONG = 1e9  # seconds that nothing takes
 
 
 class Stated(NamedTuple):
@@ -17,10 +18,12 @@ class Stated(NamedTuple):
         node: Flower's id of it.
         site: its name.
         client: which client it is.
-        rank: that it trains; None leaves it to the recipe.
+        rank: that it trains; None leaves it to the server.
         own: whether it trains on data of its own.
         examples: that it trains on.
         counts: the same by class.
+        memory: MiB that it has for training; 0 is unknown.
+        measured: whether that is what was free just now, rather than what its operator says.
     """
 
     node: int
@@ -30,6 +33,8 @@ class Stated(NamedTuple):
     own: bool
     examples: int
     counts: tuple[int, ...]
+    memory: int
+    measured: bool
 
 
 def stated(node: int, facts: Mapping[str, Fact], classes: Sequence[str]) -> Stated:
@@ -54,7 +59,7 @@ def stated(node: int, facts: Mapping[str, Fact], classes: Sequence[str]) -> Stat
             )
         rank, examples = _whole(facts["rank"]), _whole(facts["examples"])
         counts = tuple(map(_whole, json.loads(str(facts["counts"]))))
-        own = bool(facts["own"])
+        own, memory, measured = bool(facts["own"]), _whole(facts["memory"]), bool(facts["measured"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, MessageError):
             raise
@@ -63,9 +68,7 @@ def stated(node: int, facts: Mapping[str, Fact], classes: Sequence[str]) -> Stat
         raise MessageError(f"{site} counts {len(counts)} classes, where there are {len(classes)}")
     if sum(counts) != examples or examples < 1:
         raise MessageError(f"{site} states {examples} examples, but {sum(counts)} by class")
-    if own and not rank:
-        raise MessageError(f"{site} has data of its own and no rank; give rank= in its node config")
-    return Stated(node, site, client, rank or None, own, examples, counts)
+    return Stated(node, site, client, rank or None, own, examples, counts, memory, measured)
 
 
 def consists(facts: Mapping[str, Fact], total: int) -> Size:
@@ -81,15 +84,9 @@ def consists(facts: Mapping[str, Fact], total: int) -> Size:
 def seconds(facts: Mapping[str, Fact]) -> float:
     """How long a client says that its round took."""
     found = facts.get("seconds")
-    if isinstance(found, str) or found is None or not 0 <= found < math.inf:
+    if isinstance(found, str) or found is None or not 0 <= found < LONG:
         raise MessageError("does not say how long it took")
     return float(found)
-
-
-def line(value: object) -> str:
-    """Text of another's as one short line that can be printed."""
-    text = str(value)[:500]
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _whole(value: object) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
@@ -102,8 +102,7 @@ class Strategy:
                 LOG.warning("round %d: node %s: %s", number, reply.client.id, reply.failure)
             counted = [app.metrics[reply.client.id] for reply in done.replies]
             if counted:
-                metrics = aggregate_metricrecords(counted, EXAMPLES)
-                result.train_metrics_clientapp[number] = metrics
+                result.train_metrics_clientapp[number] = _mean(counted, number)
             result.arrays = self._read(plan, done.federation, initial_arrays)
             _evaluate(result, number, evaluate_fn)
         return result
@@ -155,6 +154,15 @@ def ordinary(name: str) -> bool:
             return False
         state = algorithm.aggregate(state, [Upload(client, sent.start, 1)])[0]
     return not algorithms.about(name).personal
+
+
+def _mean(counted: list[RecordDict], number: int) -> MetricRecord:
+    """Flower's mean of what the nodes measured; none where their metrics are not of one kind."""
+    try:
+        return aggregate_metricrecords(counted, EXAMPLES)
+    except (KeyError, TypeError, ValueError) as error:
+        LOG.warning("round %d: metrics of the nodes do not fit each other: %r", number, error)
+        return MetricRecord()
 
 
 def _evaluate(result: Result, number: int, evaluate: Evaluate | None) -> None:

@@ -78,6 +78,17 @@ def inner(f: Factor, g: Factor) -> Tensor:
     return f.scale * g.scale * ((f.b.T @ g.b) * (f.a @ g.a.T)).sum()
 
 
+def difference(f: Factor, g: Factor) -> Factor:
+    """f − g of one rank, for sides that moved little: (B−B₀)A + B₀(A−A₀) loses no digits to it.
+
+    difference(f, g).delta == f.delta − g.delta; of a side that stands alone, the sides' difference.
+    """
+    b = f.scale * f.b - g.scale * g.b
+    if not min(f.shape):
+        return Factor(f.a - g.a, b)
+    return Factor(torch.cat([f.a, f.a - g.a]), torch.cat([b, g.scale * g.b], dim=1))
+
+
 def norm(f: Factor) -> Tensor:
     """‖f.delta‖ (Frobenius), a scalar."""
     return inner(f, f).clamp_min(0).sqrt()

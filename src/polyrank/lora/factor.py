@@ -24,6 +24,8 @@ class Factor:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.a.ndim != 2 or self.b.ndim != 2:
+            raise RankError(f"A and B have {self.a.ndim} and {self.b.ndim} dimensions, not 2")
         if self.a.shape[0] != self.b.shape[1]:
             raise RankError(f"A has rank {self.a.shape[0]} but B has rank {self.b.shape[1]}")
 

@@ -97,6 +97,10 @@ class Aggregation(Part):
     """Decay of adam's second moment."""
     eps: float = Field(1e-3, gt=0)
     """What adam adds to the root of the second moment."""
+    max_norm: float | None = Field(None, ge=1)
+    """Leave an upload out that has moved more than so many times the median of the round before,
+    its factors or its tensors trained whole. Of the first round, the median of those that came
+    before it, from the fourth on. null leaves out none; norms are recorded in either case."""
 
 
 class Evaluation(Part):

@@ -99,5 +99,11 @@ def truncation(record: Round, client: Trained) -> float | None:
     return found
 
 
+def norm(record: Round, client: Trained) -> float | None:
+    """How far the client's factors moved in this round."""
+    found = client.get("norm")
+    return found["factors"] if found else None
+
+
 def _natural(id: str) -> tuple[int, str]:
     return (int(id), "") if id.isdecimal() else (0, id)

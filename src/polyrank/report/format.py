@@ -50,6 +50,14 @@ class Holdings(TypedDict):
 
 
 @open_ended
+class Moved(TypedDict):
+    """Norms of an upload's change: over its factors, and over the tensors trained whole."""
+
+    factors: float | None
+    dense: float | None
+
+
+@open_ended
 class Trained(TypedDict):
     """A client's part in one round; `weight` is its aggregation weight, `seconds` wall time.
 
@@ -64,6 +72,7 @@ class Trained(TypedDict):
     seconds: float
     alone: NotRequired[str | None]
     weight: NotRequired[float | None]
+    norm: NotRequired[Moved | None]
     metrics: NotRequired[dict[str, float | None]]
     up: Bytes
     down: Bytes
@@ -117,6 +126,7 @@ class LeftOut(TypedDict):
 
     id: str
     reason: str
+    norm: NotRequired[Moved | None]
     up: Bytes
     down: Bytes
 

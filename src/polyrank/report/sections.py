@@ -16,7 +16,7 @@ from polyrank.report import (
     writing,
 )
 from polyrank.report.client_tables import client_tables
-from polyrank.report.clients import MANY, truncation, weight
+from polyrank.report.clients import MANY, norm, truncation, weight
 from polyrank.report.markup import Html, details, safe, tag
 from polyrank.report.statistics import Groups, Row, counted, metric
 from polyrank.report.words import ranges
@@ -114,6 +114,9 @@ def weights(groups: Groups) -> Section:
     def truncations(groups: Groups) -> Any | None:
         return diagnostics.by_client(groups, truncation, "E")
 
+    def norms(groups: Groups) -> Any | None:
+        return diagnostics.by_client(groups, norm, "norm")
+
     telling = {
         label: runs
         for label, runs in groups.items()
@@ -126,6 +129,11 @@ def weights(groups: Groups) -> Section:
         *_folded(
             "E: share of the update that a client does not hold, summed over layers",
             _figure(truncations, telling, "plot-truncation"),
+            groups,
+        ),
+        *_folded(
+            "Norm of what each client's factors changed by",
+            _figure(norms, groups, "plot-norms"),
             groups,
         ),
     ]

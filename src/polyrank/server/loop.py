@@ -8,12 +8,14 @@ from typing import NamedTuple
 from torch import Tensor
 
 from polyrank.algorithm import Algorithm, Info, State
+from polyrank.errors import line
 from polyrank.lora.factor import Dense, Factors
 from polyrank.messages import Client, Download, Upload
 from polyrank.recipe.schema import Aggregation
 from polyrank.server.held import held
 from polyrank.server.joining import Met, joined
 from polyrank.server.layout import settled
+from polyrank.server.norms import Cohort, Norm, begun, moved
 from polyrank.server.optimizer import Moments, step
 from polyrank.server.sampling import sample
 from polyrank.server.weighing import Weighing, told, weighing
@@ -34,6 +36,7 @@ class Reply(NamedTuple):
     seconds: float = 0.0
     alone: str | None = None  # why it was not trained with others, where that failed
     before: float | None = None  # accuracy of its trained model, where the engine measured it
+    norm: Norm | None = None  # of its change, where the loop could measure it
 
 
 # All that an engine is: (round, what to send to whom) -> replies, as they come.
@@ -55,6 +58,7 @@ class Federation:
         seen: by client, the version of the last download that it is known to hold, if any.
         ranks: by client, its rank where that is no longer the one it began with.
         moments: of the server optimizer.
+        norms: medians of how far uploads moved, that the next ones are held to.
     """
 
     state: State
@@ -63,6 +67,7 @@ class Federation:
     seen: Mapping[str, int] = field(default_factory=dict)
     ranks: Mapping[str, int] = field(default_factory=dict)
     moments: Moments = field(default_factory=Moments)
+    norms: Mapping[str, float] = field(default_factory=dict)
 
 
 class Round(NamedTuple):
@@ -113,9 +118,9 @@ def train(
     """Every round that is not done yet; `watch` hears of each reply (round, expected, reply)."""
     while federation.round < plan.rounds:
         number = federation.round + 1
-        known = joined(plan.clients, federation.ranks, federation.seen, plan.meet(number))
-        plan = plan._replace(clients=known.clients)
-        federation = replace(federation, ranks=known.ranks, seen=known.seen)
+        now = joined(plan.clients, federation.ranks, federation.seen, plan.meet(number))
+        plan = plan._replace(clients=now.clients)
+        federation = replace(federation, ranks=now.ranks, seen=now.seen)
         chosen = participants(plan, federation, number)
         weigh = _weighing(plan, federation, chosen)
         intake = Intake(plan, federation, weigh, partial(watch, number, len(chosen)))
@@ -160,7 +165,8 @@ def _moved_on(plan: Plan, old: Federation, intake: "Intake", state: State) -> Fe
     seen = {**old.seen, **intake.seen, **dict.fromkeys(changed, 0)}
     seen = {id: version for id, version in seen.items() if version}
     ranks = {**old.ranks, **changed}
-    return settled(Federation(*after, old.round + 1, seen, ranks, moments))
+    norms = intake.cohort.medians()
+    return settled(Federation(*after, old.round + 1, seen, ranks, moments, norms))
 
 
 class Intake:
@@ -174,6 +180,7 @@ class Intake:
         self.left_out: list[Reply] = []
         self.terms: dict[str, Terms] = {}
         self.seen: dict[str, int] = {}
+        self.cohort = Cohort(federation.norms, plan.aggregation.max_norm)
         self._sums: dict[str, Tensor] = {}
         self._examples = 0
 
@@ -187,14 +194,14 @@ class Intake:
         """The uploads that count, weighed; what is refused is named in `left_out`."""
         for reply in replies:
             id, upload = reply.client.id, reply.upload
-            reason = self._reason(reply)
+            reason, norm = self._judged(reply)
             counts = upload is not None and reason is None
             # A client that failed, in whatever way, may hold anything: it is sent all next time.
             self.seen[id] = self.terms[id].version if counts else 0
             if upload is not None and counts:
                 upload = self.weigh(upload)
             light = upload and replace(upload, factors={}, dense={}, slots={})
-            told = reply._replace(upload=light, failure=reason)
+            told = reply._replace(upload=light, failure=reason, norm=norm)
             self.watch(told)
             if upload is None or reason is not None:
                 self.left_out.append(told)
@@ -209,10 +216,17 @@ class Intake:
             return self.federation.dense
         return {name: t / self._examples for name, t in self._sums.items()}
 
-    def _reason(self, reply: Reply) -> str | None:
-        if reply.upload is None:
-            return reply.failure or "no upload"
-        return refusal(reply.upload, self.terms[reply.client.id], self.federation.dense)
+    def _judged(self, reply: Reply) -> tuple[str | None, Norm | None]:
+        """(why the upload does not count, how far it moved), each None where there is none."""
+        if (upload := reply.upload) is None:
+            return reply.failure or "no upload", None
+        asked = self.terms[reply.client.id]
+        if reason := refusal(upload, asked, self.federation.dense):
+            return line(reason), None
+        of, state = self.plan.algorithm, self.federation.state
+        start = begun(of, state, reply.client, self.plan.template)
+        norm = moved(upload, start._replace(dense=self.federation.dense))
+        return self.cohort.refusal(reply.client.id, asked.up, norm), norm
 
     def _add(self, upload: Upload) -> None:
         self._examples += upload.examples

@@ -1,4 +1,5 @@
-"""What a server refuses: an update that was not asked for, does not fit, or is not finite."""
+"""What is refused: an update that was not asked for, does not fit or is not finite; and, by a node,
+a download for another model."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -7,9 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from polyrank.lora.algebra import norm
+from polyrank.errors import MessageError, line
+from polyrank.lora.algebra import fold, norm
 from polyrank.lora.factor import Dense, Factor, Factors
 from polyrank.messages import Client, Download, Sides, Upload
+
+EXAMPLES = 2**40  # more than any client has
 
 
 class Terms(NamedTuple):
@@ -55,6 +59,40 @@ def most_bytes(asked: Terms, dense: Dense) -> int:
     return 2 * (numbers + sum(t.nbytes for t in dense.values())) + 4 * names + 2**16
 
 
+def fitting(sent: Download, client: Client, layers: Factors, dense: Dense) -> None:
+    """A client's part: what it was sent is for the model that it has.
+
+    Args:
+        sent: what arrived.
+        client: at the rank that it was told.
+        layers: one factor per adapted layer of its model, for shapes and dtype.
+        dense: the tensors that it trains whole.
+
+    Raises:
+        MessageError: other layers or shapes, or a rank that the layers do not allow.
+    """
+    most = min(min(f.shape) for f in layers.values())
+    if not 1 <= client.rank <= most:
+        raise MessageError(f"it was asked for rank {client.rank}; its layers allow 1 to {most}")
+    named = {*sent.start, *sent.fold, *sent.core}
+    if strange := sorted(named - set(layers)):
+        raise MessageError(f"its model has no layer {line(strange[0])}")
+    for name, f in (*sent.start.items(), *sent.fold.items()):
+        like, (out, width) = layers[name], f.shape
+        whole = (out, width) == like.shape
+        half = name in sent.start and out in (0, like.shape[0]) and width in (0, like.shape[1])
+        if not (whole or (half and f.rank <= max(client.rank, f.a.numel(), f.b.numel()))):
+            raise MessageError(f"{name}: was sent shape {f.shape}, not {like.shape}")
+        if {f.a.dtype, f.b.dtype} != {like.a.dtype}:
+            raise MessageError(f"{name}: was sent {f.a.dtype}, not {like.a.dtype}")
+    for name, t in sent.core.items():
+        if t.ndim != 2 or t.shape[0] != t.shape[1]:
+            raise MessageError(f"{name}: was sent a core of shape {tuple(t.shape)}")
+    shapes = {n: (t.shape, t.dtype) for n, t in sent.dense.items()}
+    if shapes != {n: (t.shape, t.dtype) for n, t in dense.items()}:
+        raise MessageError("was sent other tensors to train whole than its model has")
+
+
 def refusal(upload: Upload, asked: Terms, dense: Dense) -> str | None:
     """Why this upload must not touch the state; None if nothing is wrong with it.
 
@@ -66,7 +104,8 @@ def refusal(upload: Upload, asked: Terms, dense: Dense) -> str | None:
     client = asked.client
     if (upload.client.id, upload.client.rank) != (client.id, client.rank):
         return f"answered as client {upload.client.id!r} of rank {upload.client.rank}"
-    if upload.examples < 1 or client.examples not in (0, upload.examples):
+    plausible = 1 <= upload.examples < EXAMPLES
+    if not plausible or client.examples not in (0, upload.examples):
         stated = f", not the {client.examples} it stated" if client.examples else ""
         return f"claims {upload.examples} training examples{stated}"
     if reason := _wrong_layers(upload, asked):
@@ -116,6 +155,8 @@ def _misfit(f: Factor, name: str, asked: Terms) -> str | None:
         return f"dtype {f.a.dtype}, not {like.a.dtype}"
     if not (_finite(f.a) and _finite(f.b) and math.isfinite(f.scale)):
         return "holds NaN or infinity"
+    if f.scale == 0 or not _finite(fold(f).b):
+        return f"has scale {f.scale:g}"
     if asked.up == "ab" and not _finite(norm(f)):
         return "its update overflows"
     return None

@@ -4,9 +4,9 @@ total = header + factors + dense        (bytes; the header holds names, shapes a
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -14,13 +14,10 @@ from torch import Tensor
 
 from polyrank.errors import MessageError
 from polyrank.lora.factor import Dense, Factor, Factors
-from polyrank.messages import Client, Download, Prune, Upload
+from polyrank.messages import Client, Download, Kept, Prune, Sides, Upload
 
 # What reading facts and tensors of unexpected shapes can raise (RankError is a ValueError).
-MALFORMED = (KeyError, TypeError, AttributeError, IndexError, ValueError)
-
-
-_FACTS = ("fresh", "since", "version", "train", "send", "keep", "absorb", "select")  # of a download
+MALFORMED = (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +84,15 @@ def download_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Down
             fold=_factors("fold", tensors, facts["scales"]),
             core=_plain("core", tensors),
             dense=_plain("dense", tensors),
-            prune=None if facts["prune"] is None else Prune(*facts["prune"]),
-            **{key: facts[key] for key in _FACTS},
+            prune=None if facts["prune"] is None else Prune(*map(_number, facts["prune"])),
+            fresh=None if facts["fresh"] is None else _whole(facts["fresh"]),
+            since=_whole(facts["since"]),
+            version=_whole(facts["version"]),
+            train=_one_of(get_args(Sides), facts["train"]),
+            send=None if facts["send"] is None else _one_of(get_args(Sides), facts["send"]),
+            keep=_one_of(get_args(Kept), facts["keep"]),
+            absorb=_one_of((False, True), facts["absorb"]),
+            select=None if facts["select"] is None else _whole(facts["select"]),
         )
     except MALFORMED as error:
         raise MessageError(f"not a well-formed download: {error!r}") from None
@@ -117,7 +121,7 @@ def upload_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Upload
             examples=_whole(facts["examples"]),
             dense=_plain("dense", tensors),
             metrics={str(name): _number(value) for name, value in facts["metrics"].items()},
-            slots={name: tuple(map(int, slots)) for name, slots in facts["slots"].items()},
+            slots={name: tuple(map(_whole, slots)) for name, slots in facts["slots"].items()},
         )
     except MALFORMED as error:
         raise MessageError(f"not a well-formed upload: {error!r}") from None
@@ -152,11 +156,12 @@ def load_exactly(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         MessageError: not safetensors, or without this package's facts.
     """
     try:
+        # RuntimeError: shapes of no numbers whose strides torch cannot count.
         # Copies: the bytes lie anywhere, and products of tensors that do may round differently.
         tensors = {name: t.clone() for name, t in load(data).items()}
         length = int.from_bytes(data[:8], "little")
         facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["polyrank"])
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (SafetensorError, RecursionError, RuntimeError, *MALFORMED) as error:
         raise MessageError(f"not a message of this package: {error}") from None
     if not isinstance(facts, dict):
         raise MessageError("not a message of this package: its facts are no mapping")
@@ -188,6 +193,12 @@ def _factors(part: str, tensors: Mapping[str, Tensor], scales: Mapping[str, floa
 def _whole(value: object) -> int:
     if type(value) is not int:
         raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _one_of(valid: Sequence[Any], value: object) -> Any:
+    if type(value) is not type(valid[0]) or value not in valid:
+        raise TypeError(f"{value!r} is none of {valid}")
     return value
 
 
