@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import peft
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from polyrank import algorithms
 from polyrank.adapters.aggregate import able
 from polyrank.adapters.combining import Asked, combine
 from polyrank.errors import PolyrankError
-from tests.adapters.folders import BASE, SHAPES, Written, as_peft_loads, write
+from tests.adapters.folders import BASE, SHAPES, Tiny, Written, as_peft_loads, write
 
 Q0, V0, Q1, DOWN = SHAPES
 
@@ -109,7 +110,7 @@ def wanted(name: str, written: Sequence[Written], weights: Sequence[float]) -> d
     mean = exact(written, weights)
     if name == "flora":
         return mean
-    return best(mean, {n: max(w.ranks.get(n, 0) for w in written) for n in SHAPES})
+    return best(mean, dict.fromkeys(SHAPES, max(max(w.ranks.values()) for w in written)))
 
 
 @settings(max_examples=15, deadline=None)
@@ -211,6 +212,17 @@ def test_weights_by_data_read_what_was_written_beside_the_adapters(tmp_path: Pat
     assert_same(found, exact([one, three], [1, 3]))
 
 
+def test_how_far_the_result_is_from_the_mean_of_the_updates_is_said(tmp_path: Path) -> None:
+    two = [write(tmp_path / n, {Q0: r, V0: 2}, seed=r) for n, r in (("a", 2), ("b", 3))]
+    _, lines = run(tmp_path, two, algorithm="flora", weights="1,3")
+    assert "the weighted mean of the updates, exactly" in lines
+    mean, found = exact(two, [1, 3]), by_slot(two, [1, 3], dilute=False)
+    size = sum(d.square().sum() for d in mean.values())
+    off = float((sum((found[n] - d).square().sum() for n, d in mean.items()) / size).sqrt())
+    _, lines = run(tmp_path, two, algorithm="replicate", weights="1,3")
+    assert f"the weighted mean of the updates but for {100 * off:.1f} %" in lines
+
+
 def test_the_card_says_what_was_aggregated_and_the_energy_kept(tmp_path: Path) -> None:
     one = write(tmp_path / "a", {Q0: 4}, seed=1, examples=10)
     two = write(tmp_path / "b", {Q0: 4}, seed=2, examples=30)
@@ -251,8 +263,14 @@ def refused(place: Path, written: Sequence[Written], **how: Any) -> str:
         ({"algorithm": "fedit"}, "fedit averages equal ranks only: client "),
         ({"rank": 0}, "rank 0: an adapter has at least rank 1"),
         ({"rank": 11}, f"rank 11 is too large for layer '{Q0}' of shape (12, 10); the largest"),
-        ({"options": ("fil=mean",)}, "--option fil: replicate has no such option; did you mean"),
-        ({"options": ("fill=median",)}, "--option fill: 'median': input should be 'weighted'"),
+        (
+            {"algorithm": "replicate", "options": ("fil=mean",)},
+            "--option fil: replicate has no such option; did you mean",
+        ),
+        (
+            {"algorithm": "replicate", "options": ("fill=median",)},
+            "--option fill: 'median': input should be 'weighted'",
+        ),
         ({"options": ("fill",)}, "--option 'fill' is not key=value, such as tau=0.95"),
     ],
 )
@@ -297,3 +315,35 @@ def test_only_an_earlier_result_is_replaced(tmp_path: Path) -> None:
         combine(asked._replace(out=one.path, overwrite=True))
     with pytest.raises(PolyrankError, match="is a file; name a folder"):
         combine(asked._replace(out=one.path / "adapter_config.json"))
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "plain": {"r": 2, "lora_alpha": 5},
+    "rslora": {"r": 6, "lora_alpha": 5, "use_rslora": True},
+    "patterns": {"r": 3, "rank_pattern": {"v_proj": 2, "^model.layers.1.self_attn.q_proj": 5},
+                 "alpha_pattern": {"layers.0.self_attn.q_proj": 7}, "use_rslora": True},
+    "head": {"r": 4, "modules_to_save": ["head"]},
+    "biases": {"r": 3, "bias": "all", "modules_to_save": ["head"]},
+    "a pattern of layers": {"r": 5, "target_modules": r".*\.(down_proj|q_proj)"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_peft_wrote_becomes_one(form: str, tmp_path: Path) -> None:
+    """Each form beside rsLoRA of another rank, as PEFT saves them and loads the result."""
+    paths = []
+    for i, name in enumerate((form, "rslora")):
+        said = {"target_modules": ["q_proj", "v_proj"], "init_lora_weights": False, **FORMS[name]}
+        torch.manual_seed(i)
+        model = peft.get_peft_model(Tiny(), peft.LoraConfig(**said))
+        model.save_pretrained(tmp_path / str(i))
+        paths.append(tmp_path / str(i))
+    one, two = (as_peft_loads(path)[0] for path in paths)
+    combine(Asked(tuple(paths), tmp_path / "out", "flora", "1,3"))
+    found, model = as_peft_loads(tmp_path / "out")
+    mean = {n: 0.25 * one[n] + 0.75 * two[n] for n in one.keys() & two.keys()}
+    assert_same(found, {**one, **two, **mean})
+    if "modules_to_save" in FORMS[form]:
+        head = as_peft_loads(paths[0])[1].base_model.model.head.modules_to_save["default"]
+        now = model.base_model.model.head.modules_to_save["default"]
+        torch.testing.assert_close(now.weight, head.weight)

@@ -14,6 +14,7 @@ from polyrank import algorithms
 from polyrank.adapters.opened import wide
 from polyrank.adapters.together import Together
 from polyrank.errors import AdapterError, RecipeError, nearest
+from polyrank.lora.algebra import truncate
 from polyrank.lora.factor import Adapter, Factor, Factors
 from polyrank.lora.incoming import Incoming
 from polyrank.messages import Client, Upload
@@ -48,13 +49,16 @@ def aggregated(
     """
     algorithm = _loaded(choice)
     factors = [wide(one.adapter.factors) for one in adapters]
-    template = {name: _empty([f[name] for f in factors if name in f]) for name in common.layers}
+    top = max(f.rank for own in factors for f in own.values())
+    least = top if algorithms.about(choice.name).mixed else 0
+    template = {n: _empty([own[n] for own in factors if n in own], least) for n in common.layers}
     uploads = (
         Upload(Client(str(one.path), max(f.rank for f in own.values())), own, 0, weight=weight)
         for one, own, weight in zip(adapters, factors, weights, strict=True)
     )
     state, _ = algorithm.aggregate(algorithm.init(template, 0), uploads)
-    return algorithm.read(state), _mean([one.adapter for one in adapters], weights)
+    found = {name: _trimmed(f) for name, f in algorithm.read(state).items()}
+    return found, _mean([one.adapter for one in adapters], weights)
 
 
 def _loaded(choice: Choice) -> Any:
@@ -73,10 +77,17 @@ def _loaded(choice: Choice) -> Any:
         ) from None
 
 
-def _empty(factors: Sequence[Factor]) -> Factor:
-    """No update, at the largest of these ranks."""
-    rank, (out, width) = max(f.rank for f in factors), factors[0].shape
+def _empty(factors: Sequence[Factor], least: int) -> Factor:
+    """No update, at the largest of these ranks; at `least`, where the layer has as many."""
+    out, width = factors[0].shape
+    rank = max(*(f.rank for f in factors), min(least, out, width))
     return Factor(factors[0].a.new_zeros(rank, width), factors[0].b.new_zeros(out, rank))
+
+
+def _trimmed(f: Factor) -> Factor:
+    """Without slots at the end that nobody filled."""
+    filled = (f.a != 0).any(dim=1) | (f.b != 0).any(dim=0)
+    return truncate(f, int(filled.nonzero().max()) + 1 if filled.any() else 0)
 
 
 def _mean(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from polyrank.adapters.writing import claim, write_adapter
 from polyrank.errors import AdapterError
 from polyrank.lora.factor import Factors
 from polyrank.lora.incoming import Incoming
-from polyrank.report.words import ranges
+from polyrank.report.words import percent, ranges
 
 
 class Asked(NamedTuple):
@@ -23,7 +23,7 @@ class Asked(NamedTuple):
 
     adapters: tuple[Path, ...]
     out: Path
-    algorithm: str = "replicate"
+    algorithm: str = "flexlora"
     weights: str = "data"
     examples: str | None = None
     rank: int | None = None
@@ -46,16 +46,18 @@ def combine(asked: Asked) -> list[str]:
     shares = weights(asked.weights, adapters, asked.examples)
     factors, dense = aggregated(adapters, shares, choice, common)
     factors, cut = _at(factors, asked.rank)
+    mean, _ = aggregated(adapters, shares, Choice("flora"), common)
+    notes = [*common.notes, *cut, _off(cutting.apart(factors, mean))]
     rows = _rows(asked, adapters, shares)
     result = narrow(cutting.filled(factors), dense.items())
     made = {
         "command": "aggregate", "algorithm": asked.algorithm, "options": dict(choice.options),
         "adapters": rows, "examples": _total(rows),
     }  # fmt: skip
-    parts = [*card.of_adapters(asked.algorithm, rows), card.of_factors(result.factors), *cut]
-    text = card.card(asked.out.name, common.told.base, [*parts, *common.notes])
+    parts = [*card.of_adapters(asked.algorithm, rows), card.of_factors(result.factors)]
+    text = card.card(asked.out.name, common.told.base, [*parts, *notes])
     write_adapter(asked.out, result, common.told, made, text)
-    return [*(_row(row) for row in rows), *common.notes, *cut, _told(asked, result.factors)]
+    return [*(_row(row) for row in rows), *notes, _told(asked, result.factors)]
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
@@ -106,6 +108,12 @@ def _total(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 def _row(row: Mapping[str, Any]) -> str:
     return f"{row['adapter']}: rank {ranges(row['ranks'])}, weight {row['weight']:.4g}"
+
+
+def _off(distance: float) -> str:
+    """How far the result is from the weighted mean of the updates themselves."""
+    how = ", exactly" if distance < 1e-9 else f" but for {percent(distance)}"
+    return f"the weighted mean of the updates{how}"
 
 
 def _told(asked: Asked, factors: Factors) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from polyrank.errors import AdapterError
-from polyrank.lora.algebra import pad, truncate
+from polyrank.lora.algebra import pad, stack, truncate
 from polyrank.lora.factor import Factor, Factors
 from polyrank.lora.parallel import each
 from polyrank.lora.spectral import recompress
@@ -82,6 +82,13 @@ def rank_for(update: Ordered, energy: float) -> int:
         raise AdapterError(f"energy {energy:g}: a share above 0 and at most 1, such as 0.95")
     ranks = range(1, update.rank + 1)
     return next((r for r in ranks if update.kept(r) >= energy), max(update.rank, 1))
+
+
+def apart(factors: Factors, wanted: Factors) -> float:
+    """‖ΔW − ΔW'‖ / ‖ΔW'‖ over all layers of the second; 0 where that is no update at all."""
+    missed = {n: stack([factors[n], f], [1.0, -1.0]) for n, f in wanted.items()}
+    sizes = [sum(float(e.sum()) for e in ordered(u).energies.values()) for u in (missed, wanted)]
+    return (sizes[0] / sizes[1]) ** 0.5 if sizes[1] else 0.0
 
 
 def told(update: Ordered, rank: int) -> str:

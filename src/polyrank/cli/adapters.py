@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+from rich.console import Console
 from rich.table import Table as Grid
 
 from polyrank.cli.base import app, located, out, say
@@ -26,8 +27,8 @@ def aggregate(  # noqa: PLR0913 - a parameter for every option
     ],
     to: Out,
     algorithm: Annotated[
-        str, typer.Option(help="Any that needs no rounds: replicate, flora, flexlora…")
-    ] = "replicate",
+        str, typer.Option(help="Any that needs no rounds: flexlora, flora, replicate…")
+    ] = "flexlora",
     weights: Annotated[
         str, typer.Option(help="data, uniform, or a number for each: 0.2,0.8.")
     ] = "data",
@@ -142,7 +143,7 @@ def _show(sheet: "Sheet", plot: Path | None) -> None:
             grid.add_row(*row)
         # Into a file or a pipe nothing is cut to the width of a terminal.
         wide = out.measure(grid, options=out.options.update(width=10_000)).maximum
-        out.print(grid, width=None if out.is_terminal else wide, crop=False)
+        (out if out.is_terminal else Console(width=wide)).print(grid)
     if plot is not None:
         picture.draw(plot, sheet)
         say(f"picture: {plot}")
