@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig
 from bench.child import Job
 from bench.federation import CLASSES, CLIP, LR, TARGETS
 from bench.peers.plain import base, rank_of
+from polyrank.client.classifying import Classifying
 from polyrank.client.model import Workbench
 from polyrank.client.placing import Model, place_all, trainable
 from polyrank.lora.factor import Factor
@@ -90,7 +91,8 @@ def _bench(args: dict[str, Any]) -> Bench:
     name = "classifier" if args["model"] == "minilm" else "score"
     head = tuple(n for n, _ in net.named_parameters() if n.split(".")[0] == name)
     heads = {name: attach_head(getattr(net, name))}
-    bench = Workbench(net, None, layers, head, True, args["model"], heads=heads)
+    task = Classifying(())  # its losses do not ask for names
+    bench = Workbench(net, None, layers, head, True, args["model"], task, heads=heads)
     models = [_model(bench, rank_of(client), device) for client in range(group)]
     place_all(bench, sorted(models, key=lambda model: next(iter(model.factors.values())).rank))
     own = [

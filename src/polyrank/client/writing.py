@@ -3,6 +3,7 @@
 loss of a client's batch = Σ_t −ln p(x_t | x_<t) / T,   t over the T marked tokens of the batch
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,7 +42,8 @@ class Writing:
     def told(
         self, tokenizer: Any, examples: Examples, recipe: Data, train: Tokens, test: Tokens
     ) -> Told:
-        template = choose(tokenizer, recipe.template, examples.texts).name
+        dialogues: Sequence[Any] = examples.texts
+        template = choose(tokenizer, recipe.template, dialogues).name
         facts: dict[str, Any] = {"template": template}
         lines = []
         if recipe.template is None and template == "alpaca":

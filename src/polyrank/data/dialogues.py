@@ -45,8 +45,8 @@ def _rows(raw: Raw, recipe: Data) -> Read:
     test = None if raw.test is None else pick(raw.test, recipe, None)
     names = sorted({*train.labels, *(test.labels if test else ())}, key=str)
     index = {name: i for i, name in enumerate(names)}
-    examples = (own and encode(own, index, raw.name) for own in (train, test))
-    return Read(*examples, tuple(map(str, names)))
+    held_out = None if test is None else encode(test, index, raw.name)
+    return Read(encode(train, index, raw.name), held_out, tuple(map(str, names)))
 
 
 def _texts(corpus: Corpus) -> Corpus:

@@ -87,7 +87,8 @@ def _computed(
             f"the tokenizer of {tokenizer.name_or_path!r} does not say which characters a token "
             "stands for, which marks answers; use a model with a tokenizer.json"
         )
-    ids, counted, lengths, whole = [], [], [0], []
+    ids, counted, lengths = [], [], [0]
+    whole: list[int] = []
     for some in batched(dialogues):
         texts, spans = zip(*(rendered(tokenizer, template, d) for d in some), strict=True)
         found = tokenizer(

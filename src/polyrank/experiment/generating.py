@@ -6,7 +6,7 @@ from polyrank.evaluate import put
 from polyrank.experiment.judging import exact_match, right_choices, rouge_l
 from polyrank.experiment.run import Run
 from polyrank.lora.factor import Adapter
-from polyrank.report.format import Generated
+from polyrank.report.format import Generated, Sample
 
 
 def generated(run: Run) -> Generated | None:
@@ -35,7 +35,7 @@ def generated(run: Run) -> Generated | None:
         best = likelihoods(bench, template, questions, how.choices, batch).argmax(dim=1).tolist()
         hits = [a == b for a, b in zip(best, right, strict=True) if b is not None]
         found["choice"] = sum(hits) / len(hits)
-    samples = [
+    samples: list[Sample] = [
         {"prompt": prompt, "reference": reference, "answer": answer}
         for prompt, reference, answer in zip(prompts, references, written, strict=False)
     ][: how.samples]

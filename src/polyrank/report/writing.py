@@ -53,7 +53,7 @@ def results(groups: Groups) -> Html | None:
 
 def samples(groups: Groups) -> Html | None:
     """Answers of the first seed of each label, before and after, beside the reference."""
-    parts = []
+    parts: list[Html] = []
     for label, runs in groups.items():
         run = counted(runs)[0]
         sides = _sides(run)
