@@ -3,9 +3,10 @@
 loss of a client's batch = Σ_t −ln p(x_t | x_<t) / T,   t over the T marked tokens of the batch
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -15,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from polyrank.client.objective import Marks, Metric, Told
 from polyrank.client.pretrained import Pretrained, open_writer
 from polyrank.data.batches import Batch, Tokens
-from polyrank.data.examples import Dialogue, Examples
+from polyrank.data.examples import Examples
 from polyrank.data.spoken import cut, tokenize
 from polyrank.data.templates import choose
 from polyrank.recipe.schema import Data
@@ -41,7 +42,8 @@ class Writing:
     def told(
         self, tokenizer: Any, examples: Examples, recipe: Data, train: Tokens, test: Tokens
     ) -> Told:
-        template = choose(tokenizer, recipe.template, _dialogues(examples)).name
+        dialogues: Sequence[Any] = examples.texts
+        template = choose(tokenizer, recipe.template, dialogues).name
         facts: dict[str, Any] = {"template": template}
         lines = []
         if recipe.template is None and template == "alpaca":
@@ -100,8 +102,3 @@ def _by_row(
     """Sums of what there is for each prediction."""
     rows = learned.nonzero()[:, 0]
     return each.new_zeros(len(learned)).index_add(0, rows, each)
-
-
-def _dialogues(examples: Examples) -> tuple[Dialogue, ...]:
-    """The examples' texts; whatever this task reads is dialogues."""
-    return cast(tuple[Dialogue, ...], examples.texts)
