@@ -64,7 +64,7 @@ class Running:
         """
         words = " ".join(f"{k}={_word(v)}" for k, v in config.items())
         program = self.folder / init.SUPERLINK / "flwr.sh"
-        command = [program, "run", path, "--stream", "--run-config", words]
+        command: list[str | Path] = [program, "run", path, "--stream", "--run-config", words]
         process = self.members.start(name, command, self.environment)
         told = Told()
         while process.poll() is None or _lines(done) > len(told.at):
