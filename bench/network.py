@@ -45,7 +45,8 @@ NOTES = [
     "slowest node says that its part took. All nodes share this machine's cores, so that on "
     "machines of their own rounds are shorter.",
     "Server MB is the most resident memory of the ServerApp's process by the end of the first "
-    "round, and by the end of the last: it is the same for one upload a round and for three.",
+    "round, and by the end of the last. One node a round, beside three, says whether it grows with "
+    "uploads.",
 ]
 
 

@@ -59,11 +59,13 @@ def drift(models: Sequence[Held], p: Sequence[float], state: Factors, energies: 
 
 
 def _apart(terms: Sequence[tuple[float, Factor]], whole: Factor, size: float) -> float:
-    """‖Σ w·term − whole‖² / ‖whole‖²; a term that is `whole` itself cancels exactly."""
+    """‖Σ w·term − whole‖² / ‖whole‖²; a term that equals `whole` cancels exactly."""
     if size <= 0:
         return 0.0
-    share = 1.0 - sum(w for w, f in terms if f is whole)  # of `whole` that is left over
-    others = [(w, f) for w, f in terms if f is not whole and f.b.any()]
+    equal = [_equal(f, whole) for _, f in terms]
+    # Of `whole` that is left over:
+    share = 1.0 - sum(w for (w, _), same in zip(terms, equal, strict=True) if same)
+    others = [(w, f) for (w, f), same in zip(terms, equal, strict=True) if not same and f.b.any()]
     square = share**2 * size
     if others:
         mean = stack([f for _, f in others], [w for w, _ in others])
@@ -79,9 +81,16 @@ def _merged(terms: Sequence[tuple[float, Factor]]) -> list[tuple[float, Factor]]
     merged: list[tuple[float, Factor]] = []
     for weight, f in terms:
         for i, (w, g) in enumerate(merged):
-            if f is g or (f.rank == g.rank and torch.equal(f.b, g.b) and torch.equal(f.a, g.a)):
+            if _equal(f, g):
                 merged[i] = (w + weight, g)
                 break
         else:
             merged.append((weight, f))
     return merged
+
+
+def _equal(f: Factor, g: Factor) -> bool:
+    """Whether they are the same numbers: quick beside a product of them."""
+    if f is g:
+        return True
+    return f.scale == g.scale and torch.equal(f.b, g.b) and torch.equal(f.a, g.a)
