@@ -48,7 +48,7 @@ class Session:
     def seeds(self) -> list[bytes]:
         """An input for each reader, and each find there was."""
         sent = [(name, target.seed) for name, target in self.targets.items()]
-        known = [(find.target, find.data) for find in finds.read()]
+        known = [(f.target, f.data) for f in (*finds.read(), *finds.read(finds.CORPUS))]
         return [bytes([self.names.index(name)]) + data for name, data in (*sent, *known)]
 
     def one(self, data: bytes) -> None:

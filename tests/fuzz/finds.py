@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FINDS = Path(__file__).parent / "finds.jsonl"
+CORPUS = Path(__file__).parent / "corpus.jsonl"  # what led it on: no problem yet
 
 
 class Find(NamedTuple):

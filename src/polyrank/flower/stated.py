@@ -9,6 +9,7 @@ from polyrank.flower.payload import Fact
 from polyrank.wire.pack import Size
 
 LONG = 1e9  # seconds that nothing takes
+MOST = 2**53  # more than there is of anything
 
 
 class Stated(NamedTuple):
@@ -63,11 +64,11 @@ def stated(node: int, facts: Mapping[str, Fact], classes: Sequence[str]) -> Stat
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, MessageError):
             raise
-        raise MessageError(f"node {node} gave no well-formed answer: {error!r}") from None
+        raise MessageError(line(f"node {node} gave no well-formed answer: {error!r}")) from None
     if len(counts) != len(classes):
         raise MessageError(f"{site} counts {len(counts)} classes, where there are {len(classes)}")
     if sum(counts) != examples or examples < 1:
-        raise MessageError(f"{site} states {examples} examples, but {sum(counts)} by class")
+        raise MessageError(line(f"{site} states {examples} examples, but {sum(counts)} by class"))
     return Stated(node, site, client, rank or None, own, examples, counts, memory, measured)
 
 
@@ -90,6 +91,6 @@ def seconds(facts: Mapping[str, Fact]) -> float:
 
 
 def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MOST:
         raise ValueError(f"{value!r} is no whole number")
     return value

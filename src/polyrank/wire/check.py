@@ -77,10 +77,11 @@ def fitting(sent: Download, client: Client, layers: Factors, dense: Dense) -> No
     named = {*sent.start, *sent.fold, *sent.core}
     if strange := sorted(named - set(layers)):
         raise MessageError(f"its model has no layer {line(strange[0])}")
-    for name, f in (*sent.start.items(), *sent.fold.items()):
+    parts = [(n, f, True) for n, f in sent.start.items()]
+    for name, f, sides in [*parts, *((n, f, False) for n, f in sent.fold.items())]:
         like, (out, width) = layers[name], f.shape
         whole = (out, width) == like.shape
-        half = name in sent.start and out in (0, like.shape[0]) and width in (0, like.shape[1])
+        half = sides and out in (0, like.shape[0]) and width in (0, like.shape[1])
         if not (whole or (half and f.rank <= max(client.rank, f.a.numel(), f.b.numel()))):
             raise MessageError(f"{name}: was sent shape {f.shape}, not {like.shape}")
         if {f.a.dtype, f.b.dtype} != {like.a.dtype}:
