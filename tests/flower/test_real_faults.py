@@ -139,6 +139,6 @@ def the_server_is_killed(there: Deployed) -> None:
     """In mid-round; its program ends by itself."""
     until(lambda: there.kept("site-2", 4), "round 4 at a site", 60)
     there.kill("superlink", set())
-    until(lambda: not there.named("flwr-serverapp"), "end of the program", 30)
-    assert view(there.run).state == STOPPED
+    until(lambda: view(there.run).state == STOPPED, "end of its program", 30)
+    until(lambda: not there.named("flwr-serverapp"), "last of its program", 10)
     assert there.done == 3
