@@ -100,7 +100,7 @@ def _opened(
     """Net, tokenizer, and what transformers tells of the loading."""
     folder = _minilm() if name == "minilm" else _folder(name)
     try:
-        with _quiet(), seeded(seed, "head"):
+        with quiet(), seeded(seed, "head"):
             net, info = load(folder)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
@@ -198,8 +198,8 @@ def _new(name: str, info: dict[str, Any], heads: Collection[str]) -> frozenset[s
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars, and no report of the new head: it is new on purpose."""
+def quiet() -> Iterator[None]:
+    """No progress bars, and no report of a new head: it is new on purpose."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
