@@ -213,7 +213,7 @@ def _new(name: str, info: dict[str, Any], heads: Collection[str]) -> frozenset[s
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, and no report of the new head: it is new on purpose."""
+    """No progress bars, and no report of a new head: it is new on purpose."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from polyrank import files
 from polyrank.client import pretraining
-from polyrank.client.pretrained import small_llama
+from polyrank.client.pretrained import quiet, small_llama
 from polyrank.data import docstrings
 from polyrank.data.dialogues import DIALOGUES
 from polyrank.data.examples import Examples
@@ -66,7 +66,7 @@ def make(
         "libraries": [corpus.labels[i] for i in known], "versions": versions(),
         "corpus": corpus.source,
     }  # fmt: skip
-    with TemporaryDirectory(prefix="polyrank-") as made:
+    with TemporaryDirectory(prefix="polyrank-") as made, quiet():
         net.save_pretrained(made)
         tokenizer.save_pretrained(made)
         contents = {path.name: path.read_bytes() for path in Path(made).iterdir()}
