@@ -26,7 +26,7 @@ def card(title: str, base: str | None, parts: Iterable[str], whole: bool = False
     if not whole:
         head["library_name"] = "peft"
     front = yaml.safe_dump(head, sort_keys=True)
-    made = f"Made by [Polyrank](https://pypi.org/project/polyrank/) {__version__}."
+    made = f"Made by polyrank {__version__}."
     text = "\n\n".join([f"# {_inline(title)}", *parts, made])
     return f"---\n{front}---\n\n{text}\n".encode()
 

@@ -55,7 +55,9 @@ def combine(asked: Asked) -> list[str]:
         "adapters": rows, "examples": _total(rows),
     }  # fmt: skip
     parts = [*card.of_adapters(asked.algorithm, rows), card.of_factors(result.factors)]
-    text = card.card(asked.out.name, common.told.base, [*parts, *notes])
+    text = card.card(
+        asked.out.name, common.told.base, [*parts, "\n".join(f"- {line}" for line in notes)]
+    )
     write_adapter(asked.out, result, common.told, made, text)
     return [*(_row(row) for row in rows), *notes, _told(asked, result.factors)]
 

@@ -32,12 +32,12 @@ def _add(net: Any, name: str, factor: Factor) -> None:
     module = dict(net.named_modules()).get(name)
     if module is None or not adaptable(module):
         raise RankError(f"the model has no linear layer {name!r}")
+    if not module.weight.is_floating_point():
+        raise RankError(f"layer {name!r} of the model is quantised, and takes no update")
     if shape(module) != factor.shape:
         raise RankError(
             f"layer {name!r} has shape {factor.shape}, but {shape(module)} in the model"
         )
-    if not module.weight.is_floating_point():
-        raise RankError(f"layer {name!r} of the model is quantised, and takes no update")
     delta = Factor(factor.a.double(), factor.b.double(), factor.scale).delta
     module.weight.data.copy_(module.weight.double() + (delta.T if transposed(module) else delta))
 
