@@ -35,8 +35,6 @@ def generated(run: Run) -> Generated | None:
         best = likelihoods(bench, template, questions, how.choices, batch).argmax(dim=1).tolist()
         hits = [a == b for a, b in zip(best, right, strict=True) if b is not None]
         found["choice"] = sum(hits) / len(hits)
-    samples: list[Sample] = [
-        Sample(prompt=prompt, reference=reference, answer=answer)
-        for prompt, reference, answer in zip(prompts, references, written, strict=False)
-    ][: how.samples]
+    shown = list(zip(prompts, references, written, strict=False))[: how.samples]
+    samples = [Sample(prompt=p, reference=r, answer=a) for p, r, a in shown]
     return {"metrics": found, "examples": len(prompts), "samples": samples}

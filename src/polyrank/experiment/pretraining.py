@@ -20,9 +20,9 @@ from polyrank.experiment.facts import versions
 from polyrank.recipe.schema import Data
 
 LIBRARIES = ("python", "numpy", "scipy", "torch", "transformers")
-STEPS = 600
-BATCH = 32
-LR = 3e-3
+STEPS = 2000
+BATCH = 16
+LR = 5e-3
 
 
 def make(
