@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from polyrank.flower import knock, resident, warm
+from polyrank.flower import alone, knock, resident, warm
 
 
 @pytest.fixture
@@ -121,13 +121,12 @@ def test_it_is_started_only_where_the_path_asks_for_it(
 
 
 def test_a_listener_is_the_only_one(home: Path) -> None:
-    held = resident.alone(home, "a.lock")
+    held = alone.lock(home / "a.lock")
     assert held is not None
-    assert resident.alone(home, "a.lock") is None
+    assert alone.lock(home / "a.lock") is None
+    assert alone.locked(home / "a.lock")
     held.close()
-    again = resident.alone(home, "a.lock")
-    assert again is not None
-    again.close()
+    assert not alone.locked(home / "a.lock")
     assert resident.connected(home, "a.sock") is None
     with resident.listener(home, "a.sock"):
         connection = resident.connected(home, "a.sock")
