@@ -48,7 +48,10 @@ def test_every_ratio_that_is_promised_is_there(tiny: dict[str, Any]) -> None:
     wanted |= {f"simulation_vs_peft_{name}" for name in SIMULATION}
     assert wanted <= tiny["ratios"].keys()
     assert all(value > 0 or "error" in name for name, value in tiny["ratios"].items())
-    known = {*tiny["ratios"], "simulation_vs_flower_64", "gpu_minilm_auto_vs_g1"}
+    known = {
+        *tiny["ratios"], "simulation_vs_flower_64", "gpu_minilm_auto_vs_g1",
+        "network_over_floor_1mb",
+    }  # fmt: skip
     assert {mark.ratio.removesuffix("_bf16") for mark in MARKS} <= known
 
 
