@@ -164,7 +164,7 @@ def failed(name: str, how: str, members: Family) -> FederationError:
     """What is said of a process that failed: how, and the last that is in its log."""
     log = members.log(name)
     lines = _NOISE.sub(" ", log.read_text(errors="replace")).strip().splitlines()
-    errors = [line for line in lines if _ERROR.match(line)]
+    errors = [line for line in lines if _ERROR.match(line.strip())]
     last = " ".join(" ".join(errors[-1:] or lines[-_LAST:]).split())
     return FederationError(f"{name} {how}; the last it said, in {log}: {last or 'nothing'}")
 
