@@ -106,12 +106,11 @@ def _cases(shape: Shape, quick: bool, tiny: bool) -> list[Case]:
         return [Case("floor", None, 2, nodes=1), Case("ours", shape.rank, 4, nodes=1)]
     rank, size = LARGE * shape.rank, shape.factors(LARGE * shape.rank)
     every = [
-        Case("floor", None, 7),
+        Case("floor", None, 6),
         Case("floor", None, 3, bytes=size),  # before ours: the nodes are as Flower has them
-        Case("ours", shape.rank, 8),
-        Case("floor, our way", None, 7, pull=POLL),
+        Case("ours", shape.rank, 7),
+        Case("floor, our way", None, 6, pull=POLL),
         Case("ours", rank, 4),
-        Case("floor, our way", None, 3, bytes=size, pull=POLL),
         Case("ours, one node a round", rank, 4, nodes=1),
     ]
     return [every[i] for i in (0, 2, 3)] if quick else every
