@@ -1,33 +1,18 @@
 """The commands for finished adapters: what they print and write, and one line for every mistake."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from polyrank.cli import base, main
 from tests.adapters.folders import SHAPES, as_peft_loads, write
+from tests.cli.calling import Command, command
 
 Q0, V0, *_ = SHAPES
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def polyrank(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Call the command in this process: exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["polyrank", *map(str, arguments)])
-        monkeypatch.setattr(base.out, "width", 60)
-        with pytest.raises(SystemExit) as raised:
-            main()
-        out, err = capsys.readouterr()
-        return int(raised.value.code or 0), out, err
-
-    return call
+def polyrank(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return command(monkeypatch, capsys, 60)
 
 
 def test_aggregate_export_inspect_and_diff(polyrank: Command, tmp_path: Path) -> None:

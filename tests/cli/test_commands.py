@@ -4,34 +4,18 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from polyrank.algorithms import about, names, summary
-from polyrank.cli import base, main
 from polyrank.version import __version__
+from tests.cli.calling import Command, command
 
 
 @pytest.fixture
-def polyrank(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Call the command in this process: exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["polyrank", *map(str, arguments)])
-        monkeypatch.setattr(base.out, "width", 200)
-        with pytest.raises(SystemExit) as raised:
-            main()
-        out, err = capsys.readouterr()
-        return int(raised.value.code or 0), out, err
-
-    return call
-
-
-Command = Callable[..., tuple[int, str, str]]
+def polyrank(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return command(monkeypatch, capsys, 200)
 
 
 def test_version_is_quick_and_needs_no_model(polyrank: Command) -> None:

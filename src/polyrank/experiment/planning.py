@@ -58,8 +58,9 @@ def needs(recipe: Recipe) -> list[Need]:
     """
     setup = prepared(recipe)
     plan, _ = planned(recipe, setup)
+    here = resident()  # before the passes that count activations, which heaps do not give back
     one = profile(setup.bench, recipe.local.batch, text_length(recipe), moments(recipe))
-    beside = resident() - one.base
+    beside = here - one.base
     bytes_ = cost(
         plan.algorithm, plan.clients, plan.template, setup.dense, recipe.seed, recipe.wire
     )
