@@ -233,10 +233,10 @@ def test_mlflow_goes_where_its_own_variables_say(
 @pytest.mark.parametrize(
     ("variables", "mode"),
     [({}, "offline"), ({"WANDB_API_KEY": "k"}, "online"),
-     ({"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "offline")],
+     ({"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, None), ({"WANDB_MODE": "online"}, None)],
 )  # fmt: skip
 def test_wandb_is_online_only_where_it_was_asked_to_be(
-    variables: dict[str, str], mode: str, recipe: Path, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], mode: str | None, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of its server, which is not here, what is known is the first step that it lacks."""
     asked: dict[str, Any] = {}
@@ -261,7 +261,8 @@ def test_wandb_is_online_only_where_it_was_asked_to_be(
         monkeypatch.setenv(name, value)
     polyrank.run(load(recipe, "track=wandb"))
     assert asked["mode"] == mode
-    assert asked["resume"] == (None if mode == "offline" else "allow")
+    online = (mode or variables["WANDB_MODE"]) == "online"
+    assert asked["resume"] == ("allow" if online else None)
     assert (steps, asked["exit_code"]) == ([2, 3], 0)
     assert Run.summary["final/accuracy"] > 0
 

@@ -43,16 +43,20 @@ class Board:
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         one = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        self.writer.file_writer.add_summary(Summary(value=one), step)
+        self._add(Summary(value=one), step)
         self.writer.flush()
+
+    def _add(self, summary: Any, step: int | None = None) -> None:
+        self.writer._get_file_writer().add_summary(summary, step)  # as torch's own add_hparams does
 
     def _describe(self, subject: Subject) -> None:
         """The recipe as a text, and for the tab that compares hyperparameters."""
         text = yaml.safe_dump(dict(subject.recipe), sort_keys=False)
         self.writer.add_text("recipe", f"```yaml\n{text}```", 0)
         settings = {key: _plain(value) for key, value in flat(subject.recipe).items()}
-        for summary in hparams(settings, {f"test/{subject.metric}": None}):
-            self.writer.file_writer.add_summary(summary)
+        found = hparams(settings, {f"test/{subject.metric}": None})  # type: ignore[no-untyped-call]
+        for summary in found:
+            self._add(summary)
 
 
 def begin(subject: Subject) -> Tracker:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from typing import Literal
 from uuid import uuid4
 
 import wandb
@@ -24,7 +25,7 @@ class Remote:
         if id is None:
             keep(subject.folder, NAME, id := uuid4().hex)
         mode = _mode()
-        offline = mode in ("offline", "dryrun")
+        offline = (mode or os.environ["WANDB_MODE"]) in ("offline", "dryrun")
         if offline:
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # looks its host up even so
             for before in (subject.folder / "wandb").glob(f"offline-run-*-{id}"):
@@ -58,8 +59,8 @@ def begin(subject: Subject) -> Tracker:
     return Remote(subject)
 
 
-def _mode() -> str:
-    """Online only where the user has said so, in the library's own words."""
-    return os.environ.get("WANDB_MODE") or (
-        "online" if "WANDB_API_KEY" in os.environ else "offline"
-    )
+def _mode() -> Literal["online", "offline"] | None:
+    """Online only where the user has said so; None: the library has its own word for it."""
+    if os.environ.get("WANDB_MODE"):
+        return None
+    return "online" if "WANDB_API_KEY" in os.environ else "offline"
