@@ -47,7 +47,7 @@ class Board:
         self.writer.flush()
 
     def _add(self, summary: Any, step: int | None = None) -> None:
-        self.writer._get_file_writer().add_summary(summary, step)  # as torch's own add_hparams does
+        self.writer._get_file_writer().add_summary(summary, step)  # type: ignore[no-untyped-call]
 
     def _describe(self, subject: Subject) -> None:
         """The recipe as a text, and for the tab that compares hyperparameters."""
