@@ -181,14 +181,24 @@ class Deployed:
         (pid,) = self.of(site) & self.named("polyrank.flower.trainer")
         return pid
 
-    def kill(self, name: str, pids: set[int]) -> None:
-        """SIGKILL for what was started by this name, and for these."""
+    def kill(self, name: str) -> None:
+        """SIGKILL for what was started by this name."""
         process = self.members.started[name]
         process.kill()
         process.wait(timeout=10)
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+
+    def kill_site(self, site: str) -> None:
+        """SIGKILL for all of a site's processes, those too that are forked in the meantime."""
+        self.kill(site)
+
+        def gone() -> bool:
+            left = self.of(site)
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not left
+
+        until(gone, f"end of {site}'s processes", 20)
 
     def kept(self, site: str, round: int) -> bool:
         """Whether a site has kept what it came to in this round."""

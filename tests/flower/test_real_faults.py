@@ -83,7 +83,7 @@ def a_node_is_killed_and_another_is_stopped(there: Deployed) -> None:
     until(lambda: there.run.joinpath("records.jsonl").exists(), "begun run", 240)
     straggler = there.trainer("site-2")
     faults = {
-        "site-1": lambda: there.kill("site-1", there.of("site-1")),
+        "site-1": lambda: there.kill_site("site-1"),
         "site-2": lambda: kill(straggler, signal.SIGSTOP),
     }
     computed = {site: there.computed(site) for site in faults}
@@ -138,7 +138,7 @@ def a_disk_is_full_and_the_network_is_cut(there: Deployed) -> None:
 def the_server_is_killed(there: Deployed) -> None:
     """In mid-round; its program ends by itself."""
     until(lambda: there.kept("site-2", 4), "round 4 at a site", 60)
-    there.kill("superlink", set())
+    there.kill("superlink")
     until(lambda: view(there.run).state == STOPPED, "end of its program", 30)
     until(lambda: not there.named("flwr-serverapp"), "last of its program", 10)
     assert there.done == 3
