@@ -15,7 +15,8 @@ from bench.section import Limits, Row, Section
 
 # in the order of the page
 SECTIONS = (
-    "aggregation", "choices", "simulation", "efficiency", "gpu", "wire", "scale", "plan", "network",
+    "aggregation", "choices", "simulation", "efficiency", "gpu", "wire", "scale", "plan", "billion",
+    "network",
 )  # fmt: skip
 Size = Literal["full", "quick", "tiny"]
 Say = Callable[[str, Row | None], None]  # hears of a section's beginning, and of each row

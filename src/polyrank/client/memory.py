@@ -106,7 +106,7 @@ def profile(bench: Workbench, batch: int, length: int, moments: int = 2) -> Prof
         moments: tensors that the optimizer keeps per parameter (AdamW: 2).
     """
     place(bench, {})
-    model = sum(t.nbytes for t in _own(bench)) + scales(bench.net)
+    model = weights(bench)
     unit = template(bench, 1)
     per_rank = sum(f.a.nbytes + f.b.nbytes for f in unit.values())
     dense = sum(p.nbytes for p in trainable(bench)[1])
@@ -116,6 +116,11 @@ def profile(bench: Workbench, batch: int, length: int, moments: int = 2) -> Prof
     fixed = model + dense * (1 + moments) + sum(one) - slope + 2 * max(one) + moment(bench.net)
     limit = min(min(f.shape) for f in unit.values())
     return Profile(fixed, slope + per_rank * (2 + moments), limit, model, 2 * per_rank)
+
+
+def weights(bench: Workbench) -> int:
+    """Bytes of the model as it is kept, with the folds beside its weights."""
+    return sum(t.nbytes for t in _own(bench)) + scales(bench.net)
 
 
 def _kept(bench: Workbench, rank: int, batch: int, length: int) -> list[int]:

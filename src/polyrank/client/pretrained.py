@@ -3,8 +3,7 @@
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +11,9 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
 
 from polyrank.client.quantised import arguments, steady
+from polyrank.client.quieting import quiet
 from polyrank.data.cache import folder as cache_folder
 from polyrank.errors import RecipeError, StorageError, nearest
 from polyrank.lora.peft import HEAD_MODULES
@@ -22,6 +21,7 @@ from polyrank.recipe.schema import Engine
 from polyrank.seeds import seeded
 
 FULL = Engine()
+_PAGE = 4096  # bytes; the smallest that systems use
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # what the embedded model is called on the hub
 _MINILM_SIZE = 90_868_376  # bytes
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -125,7 +125,14 @@ def _opened(
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise RecipeError("model", f"{name!r} cannot be loaded: {_first_line(error)}") from error
     steady(net)
+    _read(net)
     return net, tokenizer, info
+
+
+def _read(net: Any) -> None:
+    """Read weights that are only mapped: what is measured then finds them in memory."""
+    for parameter in net.parameters():
+        parameter.data.view(-1)[:: _PAGE // parameter.element_size()].clone()
 
 
 def _classifier(folder: Path, classes: Sequence[str], engine: Engine) -> tuple[Any, dict[str, Any]]:
@@ -222,17 +229,3 @@ def _new(name: str, info: dict[str, Any], heads: Collection[str]) -> frozenset[s
             what = "has another shape in" if key in other_shape else "is missing from"
             raise RecipeError("model", f"{name!r}: {key} {what} the model's files")
     return new
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars, and no report of a new head: it is new on purpose."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -5,9 +5,7 @@ A layer multiplies with its weight as it comes back from the bits, in training a
 alike; activations are not rounded.
 """
 
-import logging
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,9 +45,14 @@ def steady(net: nn.Module) -> None:
     """Let quantised layers compute in evaluation as they do in training.
 
     By themselves they would round activations to 8 bits, or weights' scales to bfloat16, there.
+    What is not quantised gets memory of its own: the files with all weights need not stay mapped.
     """
     for module in quantised(net):
         module.register_forward_pre_hook(_as_in_training)
+    if any(quantised(net)):
+        for parameter in net.parameters():
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.clone()
 
 
 def quantised(net: nn.Module) -> Iterator[Any]:
@@ -79,8 +82,7 @@ def _as_in_training(module: Any, args: Collection[Tensor]) -> None:
 
 def _library(base: str) -> Any:
     try:
-        with _silent("bitsandbytes"):
-            import bitsandbytes
+        import bitsandbytes
     except ImportError as error:
         raise RecipeError(
             "engine.base",
@@ -88,15 +90,3 @@ def _library(base: str) -> Any:
             "full",
         ) from error
     return bitsandbytes
-
-
-@contextmanager
-def _silent(name: str) -> Iterator[None]:
-    """No word of optional kernels that are not there."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
