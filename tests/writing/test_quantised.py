@@ -161,6 +161,18 @@ def test_a_run_begins_with_an_adapter_beside_its_base(llama_folder: Path, tmp_pa
     assert (answers(other) - plain).norm() > 0.01 * plain.norm()
 
 
+@pytest.mark.parametrize("base", BITS)
+def test_files_in_bits_are_such_a_base_too(llama_folder: Path, base: Bits, tmp_path: Path) -> None:
+    bench = opened(llama_folder, base)
+    plain = {k: t for k, t in bench.net.state_dict().items() if ".lora." not in k}
+    bench.net.save_pretrained(tmp_path, state_dict=plain)
+    bench.tokenizer.save_pretrained(tmp_path)
+    other = opened(tmp_path, "full")
+    for each in (bench, other):
+        fold(each, some(bench, 2))
+    torch.testing.assert_close(answers(other), answers(bench), rtol=1e-5, atol=1e-5)
+
+
 def test_merging_says_that_the_base_is_whole_again(recipe: polyrank.Recipe, tmp_path: Path) -> None:
     run = polyrank.run(changed(recipe, engine={"base": "int4"}))
     *_, line = export(Asked(run.folder, tmp_path / "merged", merge=True))

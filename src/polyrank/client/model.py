@@ -13,6 +13,7 @@ from polyrank.client.classifying import Classifying
 from polyrank.client.initial import Initial, adopt
 from polyrank.client.objective import Objective
 from polyrank.client.precision import narrow
+from polyrank.client.quantised import quantised
 from polyrank.client.writing import Writing
 from polyrank.data.batches import Batch, Tokens
 from polyrank.errors import RankError, RecipeError, nearest
@@ -97,7 +98,7 @@ def load(
     """
     objective = OBJECTIVES[task](tuple(classes))
     net, tokenizer, new, base, notes = objective.open(name, seed, engine)
-    absorbs = engine.dtype == "float32" and engine.base == "full"
+    absorbs = engine.dtype == "float32" and not any(quantised(net))
     initial = adopt(net, lora.init_from, name, absorbs)
     net.requires_grad_(False)
     quicken(net)

@@ -132,7 +132,7 @@ def _opened(
 def _read(net: Any) -> None:
     """Read weights that are only mapped: what is measured then finds them in memory."""
     for parameter in net.parameters():
-        parameter.data.view(-1)[:: _PAGE // parameter.element_size()].clone()
+        parameter.data.flatten()[:: _PAGE // parameter.element_size()].clone()
 
 
 def _classifier(folder: Path, classes: Sequence[str], engine: Engine) -> tuple[Any, dict[str, Any]]:

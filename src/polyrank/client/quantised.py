@@ -28,7 +28,7 @@ def arguments(engine: Engine, headed: bool) -> dict[str, Any]:
     """
     if engine.base == "full":
         return {}
-    _library(engine.base)
+    _check_library(engine.base)
     from transformers import BitsAndBytesConfig
 
     how = BitsAndBytesConfig(
@@ -80,13 +80,12 @@ def _as_in_training(module: Any, args: Collection[Tensor]) -> None:
     module.training = True
 
 
-def _library(base: str) -> Any:
+def _check_library(base: str) -> None:
     try:
-        import bitsandbytes
+        import bitsandbytes  # noqa: F401
     except ImportError as error:
         raise RecipeError(
             "engine.base",
             f"{base} needs the library bitsandbytes: pip install 'polyrank[quantised]', or use "
             "full",
         ) from error
-    return bitsandbytes
