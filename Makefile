@@ -59,7 +59,7 @@ clean:
 	touch $@
 
 .venv/.dev: .venv/.installed
-	$(BIN)/pip install -q -e '.[demo,hub,rouge,quantised,flower,dev]'
+	$(BIN)/pip install -q -e '.[demo,hub,rouge,quantised,track,flower,dev]'
 	touch $@
 
 .venv/.fuzz: .venv/.dev

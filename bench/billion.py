@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from bench.child import Job, peak
+from bench.child import Job
 from bench.federation import WORDS
 from bench.gpu_training import LLAMAS
 from bench.measure import children
@@ -22,6 +22,7 @@ from bench.section import Limits, Row, Section
 from bench.simulation import no_bf16
 from polyrank.client.memory import weights
 from polyrank.client.pretraining import tokenizer
+from polyrank.client.room import peak
 from polyrank.experiment.planning import Need, needs
 from polyrank.experiment.ready import prepared
 from polyrank.experiment.running import begin

@@ -7,15 +7,15 @@ Both sides speak lines of JSON; what libraries print goes to stderr.
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
+
+from polyrank.client.room import forget_peak, peak, resident
 
 
 class Job(NamedTuple):
@@ -30,35 +30,6 @@ class Job(NamedTuple):
     step: Callable[[], Any]
     check: Callable[[Any], dict[str, object]]
     started: Mapping[str, object] = MappingProxyType({})
-
-
-def resident() -> int:
-    """Bytes of memory that this process has now."""
-    return _status("VmRSS") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
-
-
-def reset_peak() -> None:
-    """Forget the peak until now, where the system can (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def peak() -> int:
-    """The most bytes of memory that this process had since `reset_peak`."""
-    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
-
-
-_UNIT = 1 if sys.platform == "darwin" else 1024
-
-
-def _status(key: str) -> int:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
 
 
 def main() -> None:
@@ -77,7 +48,7 @@ def main() -> None:
     job = start(args)
     say({"start_s": time.time() - args["born"], "start_rss": resident(), **job.started})
     for _ in sys.stdin:
-        reset_peak()
+        forget_peak()
         before, at = resident(), time.perf_counter()
         result = job.step()
         took, most = time.perf_counter() - at, peak()

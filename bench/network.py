@@ -46,7 +46,8 @@ NOTES = [
     "machines of their own rounds are shorter.",
     "Server MB is the most resident memory of the ServerApp's process by the end of the first "
     "round, and by the end of the last. One node a round, beside three, says whether it grows with "
-    "uploads.",
+    "uploads: an answer after the first is taken while the sum of those before it is there, which "
+    "is all that more nodes add.",
 ]
 
 

@@ -11,10 +11,11 @@ from statistics import median
 from typing import Any
 
 from bench import federation
-from bench.child import Job, peak
+from bench.child import Job
 from bench.federation import Setting
 from bench.measure import children
 from bench.section import Limits, Row, Section
+from polyrank.client.room import peak
 from polyrank.experiment.planning import needs
 from polyrank.experiment.ready import prepared
 from polyrank.experiment.running import begin

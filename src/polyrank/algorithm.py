@@ -96,6 +96,7 @@ class Algorithm(NamedTuple):
         partial: Partial = {}
         for upload in uploads:
             partial = self.add(state, partial, upload)
+            del upload  # or it were in memory beside the next one
         return self.update(state, partial)
 
 

@@ -81,10 +81,11 @@ def rule(text: str) -> Weigh | None:
 
 def size(factors: Factors) -> float:
     """‖·‖ of an upload over all layers (Frobenius); of the side that travels, where one does."""
-    return sum(_square(f) for f in factors.values()) ** 0.5
+    return sum(map(square, factors.values())) ** 0.5
 
 
-def _square(f: Factor) -> float:
+def square(f: Factor) -> float:
+    """‖·‖² of a layer's update (Frobenius); of the side that travels, where one does."""
     sides = [t for t in (f.a, f.scale * f.b) if t.numel()]
     return float(norm(f)) ** 2 if len(sides) == 2 else sum(float(t.square().sum()) for t in sides)
 

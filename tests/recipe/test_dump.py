@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from polyrank.recipe import Recipe
 from polyrank.recipe.load import bundled, digest, dump, load, schema
 from polyrank.recipe.schema import Algorithm, Data, Local, Lora, Output
+from polyrank.recipe.values import TRACKERS
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.sampled_from(
     ["1e-3", "1.5", "010", "0x1F", "yes", "no", "null", "~", "", "1:30", "<<", "=", "2026-11-02",
@@ -54,6 +55,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         algorithm=Algorithm.model_validate({"name": draw(WORDS)} | draw(OPTIONS)),
         local=Local(lr=draw(POSITIVE), clip=draw(st.none() | POSITIVE), steps=draw(COUNTS)),
         output=Output(dir=draw(PATHS)),
+        track=draw(st.permutations(TRACKERS))[: draw(st.integers(0, 3))],
         seed=draw(st.integers(0, 2**63)),
     )
 
@@ -88,7 +90,8 @@ def test_a_dump_has_every_key_in_the_schema_s_order() -> None:
 
 def test_the_digest_is_of_what_changes_results() -> None:
     plain = Recipe()
-    same = (Recipe(name="other"), Recipe(output=Output(dir=Path("elsewhere"))), Recipe(rounds=10))
+    same = (Recipe(name="other"), Recipe(output=Output(dir=Path("elsewhere"))), Recipe(rounds=10),
+            Recipe(track=("wandb",)))  # fmt: skip
     other = (
         Recipe(seed=1),
         Recipe(local=Local(lr=2e-3)),

@@ -115,6 +115,8 @@ CHANGES: list[tuple[list[str], dict[str, Any]]] = [
      {"lora.ranks": {2: 0.25, 4: 0.5, 8: 0.25}}),
     (["local.clip="], {"local.clip": None}),
     (["local.clip=null"], {"local.clip": None}),
+    (["track=wandb"], {"track": ("wandb",)}),
+    (["track=wandb", "track=[mlflow, tensorboard]"], {"track": ("mlflow", "tensorboard")}),
     (["output.dir=a=b"], {"output.dir": Path("a=b")}),
     (["data.partition=dirichlet(0.5)"], {"data.partition": "dirichlet(0.5)"}),
     # one source of data replaces the other, with what belongs to it

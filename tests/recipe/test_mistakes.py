@@ -12,7 +12,7 @@ RANK = "a rank (a whole number, at least 1)"
 RANKS = f"{RANK}, a list such as [4, 8] or a mix such as {{4: 60%, 8: 40%}}"
 TOP = (
     "aggregation, algorithm, cache, data, engine, evaluation, generation, local, lora, model, "
-    "name, output, participation, rounds, seed, task, wire"
+    "name, output, participation, rounds, seed, task, track, wire"
 )
 
 LR = "did you mean 'lr' under 'aggregation' or 'lr' under 'local'?"
@@ -85,6 +85,18 @@ FILES = {
     "lora:\n  targets:\n  - query\n  - 4": ":4: lora.targets: 4 is not text; put it in quotes",
     "seed: 1\nevaluation:": ":2: evaluation: null is not a mapping of keys "
     "(every, batch, target, probe, probe_examples, clients)",
+    # trackers
+    "track: [tensorbord]": ":1: track: ['tensorbord'] names 'tensorbord', which is no tracker; "
+    "did you mean 'tensorboard'?",
+    "track: neptune": ":1: track: 'neptune' names 'neptune', which is no tracker; "
+    "valid: mlflow, tensorboard, wandb",
+    "track: [wandb, 3]": ":1: track: ['wandb', 3] names 3, which is no tracker; "
+    "valid: mlflow, tensorboard, wandb",
+    "track: [wandb, wandb]": ":1: track: ['wandb', 'wandb'] names 'wandb' twice",
+    "track: 3": ":1: track: 3 is not a tracker or a list of some; "
+    "valid: tensorboard, wandb, mlflow",
+    "track: null": ":1: track: null is not a tracker or a list of some; "
+    "valid: tensorboard, wandb, mlflow",
     "output: x": ":1: output: 'x' is not a mapping of keys (dir)",
     "algorithm: 5": ":1: algorithm: 5 is not a name or a mapping of keys (name)",
     "seed: 1\nalgorithm:\n  tau: 2": ":2: algorithm.name: is missing",

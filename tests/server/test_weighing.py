@@ -1,5 +1,7 @@
 """What the server knows of a round: truncation errors, weights and drift, against dense ones."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,11 +10,12 @@ from polyrank.algorithm import State
 from polyrank.algorithms import about, load, names
 from polyrank.lora.factor import Factor, Factors
 from polyrank.messages import Client, Upload
-from polyrank.server.held import drift, errors, held
+from polyrank.server.held import drift, errors, held, models
 from polyrank.server.weighing import told, weighing
 from tests.algorithms.dense import best, template, uploads
 from tests.algorithms.federation import Federation
 
+OF_EACH_ITS_OWN = ("fslora", "fed-plora", "fed-sb", "flora", "florist")  # by the client's id
 SHARED = [name for name in names() if not about(name).personal]
 
 
@@ -52,6 +55,23 @@ def test_drift_is_that_of_the_mean_model(name: str) -> None:
     read = fed.algorithm.read(state)
     found = drift(models, p, read, sizes(read))
     assert found == pytest.approx(squares**0.5, abs=5e-3)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_clients_of_one_rank_that_start_alike_share_one_model(name: str) -> None:
+    """So the server's memory does not grow with the clients of a round."""
+    fed, state = learned(name)
+    many = [replace(c, id=f"{c.id}-{i}") for c in fed.clients for i in range(3)]
+    found = models(fed.algorithm, state, many, fed.template)
+    for client in many:
+        own = held(fed.algorithm, state, client, fed.template)
+        assert found[client.id].keys() == own.keys()
+        for layer, terms in own.items():
+            for f, g in zip(found[client.id][layer], terms, strict=True):
+                assert f.a.equal(g.a)
+                assert f.b.equal(g.b)
+    if name not in OF_EACH_ITS_OWN:
+        assert len({id(model) for model in found.values()}) == len({c.rank for c in fed.clients})
 
 
 def state_of(rank: int, others: int) -> tuple[State, dict[str, Factor]]:

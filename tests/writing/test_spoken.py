@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from polyrank.client.writing import Writing
+from polyrank.client.writing import Writing, chosen
 from polyrank.data.batches import Tokens, in_order, merged
 from polyrank.data.examples import Dialogue, Examples
 from polyrank.data.spoken import cut, tokenize, window
@@ -129,7 +129,7 @@ def test_loss_is_transformers_own_over_the_answers(
         for size in (1, 2, 3):
             found = [
                 objective.losses(
-                    net(input_ids=b.input_ids, attention_mask=b.attention_mask).logits, b
+                    chosen(net(input_ids=b.input_ids, attention_mask=b.attention_mask).logits, b), b
                 )
                 for b in in_order(tokens, size)
             ]

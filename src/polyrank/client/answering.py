@@ -88,7 +88,9 @@ def _chosen(bench: Workbench, prompts: Sequence[str], choices: Sequence[str]) ->
     """Every prompt with every choice, whose tokens are marked."""
     texts = [p + choice for p in prompts for choice in choices]
     spans = [(len(p), len(p) + len(choice)) for p in prompts for choice in choices]
-    told = bench.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    told = bench.tokenizer(
+        texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    )
     longest = longest_text(bench) or 0
     rows = [row[-longest:] for row in told["input_ids"]]
     marks = [
@@ -105,7 +107,8 @@ def _chosen(bench: Workbench, prompts: Sequence[str], choices: Sequence[str]) ->
 
 
 def _ids(bench: Workbench, texts: Sequence[str]) -> list[list[int]]:
-    found: list[list[int]] = bench.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    told = bench.tokenizer(list(texts), add_special_tokens=False, verbose=False)
+    found: list[list[int]] = told["input_ids"]
     empty = [bench.tokenizer.bos_token_id or bench.tokenizer.pad_token_id]
     return [row or empty for row in found]
 

@@ -14,7 +14,7 @@ from polyrank.client.initial import Initial, adopt
 from polyrank.client.objective import Objective
 from polyrank.client.precision import narrow
 from polyrank.client.quantised import quantised
-from polyrank.client.writing import Writing
+from polyrank.client.writing import Writing, at_marks, chosen
 from polyrank.data.batches import Batch, Tokens
 from polyrank.errors import RankError, RecipeError, nearest
 from polyrank.lora.dropout import quicken
@@ -56,6 +56,7 @@ class Workbench:
         heads: the head's linear layers, by the name of the module, where every client on the bench
             can have its own.
         initial: the adapter that a run begins with, which `net` holds already.
+        sparing: whether a language model's output layer is computed at marked tokens alone.
     """
 
     net: Any
@@ -71,16 +72,13 @@ class Workbench:
     cached: dict[int, Callable[[Batch], Tensor]] = field(default_factory=dict)
     heads: dict[str, HeadLayer] = field(default_factory=dict)
     initial: Initial = field(default_factory=Initial)
+    sparing: bool = False
 
 
 def load(
-    name: str,
-    classes: Sequence[str],
-    lora: Lora,
-    seed: int,
-    task: Task = "classification",
+    name: str, classes: Sequence[str], lora: Lora, seed: int, task: Task = "classification",
     engine: Engine = FULL,
-) -> Workbench:
+) -> Workbench:  # fmt: skip
     """The model for these classes, frozen; its new head is drawn from the seed, in float32.
 
     Args:
@@ -182,13 +180,18 @@ def _absorb(bench: Workbench, updates: Mapping[str, Update]) -> None:
         module.weight.data.copy_(bench.pristine[name] + (delta.T if transposed(module) else delta))
 
 
-def logits(bench: Workbench, tokens: Tokens, batch: Batch) -> Float[Tensor, "batch ... classes"]:
-    """The model's output for a batch of `tokens`, from kept activations if there are any."""
+def logits(bench: Workbench, tokens: Tokens, batch: Batch) -> Float[Tensor, "predictions classes"]:
+    """The model's predictions for a batch of `tokens`, from kept activations if there are any.
+
+    A classifier has one for each row; a language model one for each marked token, row by row.
+    """
     if id(tokens) in bench.cached:
         return bench.cached[id(tokens)](batch).float()
+    if bench.sparing:
+        return at_marks(bench.net, batch).float()
     out = bench.net(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
-    found: Tensor = out.logits.float()
-    return found
+    found: Tensor = out.logits if batch.counted is None else chosen(out.logits, batch)
+    return found.float()
 
 
 def tolerance(bench: Workbench) -> float:

@@ -89,7 +89,7 @@ class Objective(Protocol):
     def predictions(
         self, out: Tensor, batch: Batch, rows: Bool[Tensor, " rows"]
     ) -> Float[Tensor, "predictions classes"]:
-        """The logits of all predictions in these rows of a batch."""
+        """Those of the batch's logits that are of these rows."""
         ...
 
     def targets(self, input_ids: Int64[Tensor, "rows length"]) -> Int64[Tensor, "..."]:

@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from polyrank.client.writing import Writing
+from polyrank.client.writing import Writing, chosen
 from polyrank.data.batches import Tokens, batches, in_order
 from polyrank.seeds import derive, seeded
 
@@ -73,7 +73,7 @@ def pretrain(
         for group in optimizer.param_groups:
             group["lr"] = lr * share
         out = net(input_ids=part.input_ids, attention_mask=part.attention_mask, use_cache=False)
-        losses, counts = Writing(()).losses(out.logits, part)
+        losses, counts = Writing(()).losses(chosen(out.logits, part), part)
         mean = losses.sum() / counts.sum()
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(mean)
@@ -89,6 +89,6 @@ def loss(net: Any, tokens: Tokens, batch: int) -> float:
     total, count = 0.0, 0.0
     for part in in_order(tokens, batch):
         out = net(input_ids=part.input_ids, attention_mask=part.attention_mask, use_cache=False)
-        losses, counts = Writing(()).losses(out.logits, part)
+        losses, counts = Writing(()).losses(chosen(out.logits, part), part)
         total, count = total + float(losses.sum()), count + float(counts.sum())
     return total / count

@@ -1,12 +1,16 @@
 """How much memory is free on this machine or in the process's container, and how much it has."""
 
 import os
+import resource
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 _ROOT = Path("/")
+_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 
 
 def free(device: torch.device, root: Path = _ROOT) -> int | None:
@@ -23,10 +27,25 @@ def free(device: torch.device, root: Path = _ROOT) -> int | None:
     return min((*_system(root), *_groups(root)), default=None)
 
 
-def resident(root: Path = _ROOT) -> int:
-    """Bytes of this process in memory now; 0 where nothing says so."""
-    fields = _read(root / "proc/self/statm").split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
+def resident() -> int:
+    """Bytes of memory that this process has now."""
+    return _status("VmRSS") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+
+
+def forget_peak() -> None:
+    """Let `peak` begin anew, where the system can (Linux); else it is of the process's life."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """The most bytes of memory that this process has had."""
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+
+
+def _status(key: str) -> int:
+    lines = _read(Path("/proc/self/status")).splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
 
 
 def _system(root: Path) -> Iterator[int]:

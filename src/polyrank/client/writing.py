@@ -59,24 +59,21 @@ class Writing:
         return Told(facts, tuple(lines))
 
     def losses(
-        self, out: Float[Tensor, "rows length words"], batch: Batch
+        self, out: Float[Tensor, "predictions words"], batch: Batch
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
-        learned, counts = _learned(batch)
-        each = cross_entropy(
-            out[:, :-1][learned], batch.input_ids[:, 1:][learned], reduction="none"
-        )
-        return _by_row(each, learned), counts
+        learned = marks(batch)
+        each = cross_entropy(out, batch.input_ids[:, 1:][learned], reduction="none")
+        return _by_row(each, learned), learned.sum(dim=1).float()
 
-    def hits(self, out: Float[Tensor, "rows length words"], batch: Batch) -> Float[Tensor, " rows"]:
-        learned, _ = _learned(batch)
-        right = out[:, :-1][learned].argmax(dim=1) == batch.input_ids[:, 1:][learned]
+    def hits(self, out: Float[Tensor, "predictions words"], batch: Batch) -> Float[Tensor, " rows"]:
+        learned = marks(batch)
+        right = out.argmax(dim=1) == batch.input_ids[:, 1:][learned]
         return _by_row(right.float(), learned)
 
     def predictions(
-        self, out: Float[Tensor, "rows length words"], batch: Batch, rows: Bool[Tensor, " rows"]
-    ) -> Float[Tensor, "predictions words"]:
-        learned, _ = _learned(batch)
-        return out[:, :-1][learned & rows[:, None]]
+        self, out: Float[Tensor, "predictions words"], batch: Batch, rows: Bool[Tensor, " rows"]
+    ) -> Float[Tensor, "some words"]:
+        return out[rows[marks(batch).nonzero()[:, 0]]]
 
     def targets(self, input_ids: Int64[Tensor, "rows length"]) -> Int64[Tensor, "rows length"]:
         return input_ids
@@ -89,11 +86,33 @@ class Writing:
         return tuple(float(x) for x in losses / counts)
 
 
-def _learned(batch: Batch) -> tuple[Bool[Tensor, "rows places"], Float[Tensor, " rows"]]:
-    """By position, whether the token after it is to be learned; and how many are, by row."""
+def marks(batch: Batch) -> Bool[Tensor, "rows places"]:
+    """By position, but for the last one, whether the token after it is to be learned."""
     assert batch.counted is not None
-    learned = batch.counted[:, 1:]
-    return learned, learned.sum(dim=1).float()
+    return batch.counted[:, 1:]
+
+
+def chosen(
+    out: Float[Tensor, "rows length words"], batch: Batch
+) -> Float[Tensor, "predictions words"]:
+    """The logits of the predictions among those at all positions: row by row, in their order."""
+    return out[:, :-1][marks(batch)]
+
+
+def at_marks(net: Any, batch: Batch) -> Float[Tensor, "predictions words"]:
+    """The same, from an output layer that sees the marked positions alone."""
+    learned = marks(batch)
+
+    def cut(module: Any, args: Any) -> Any:
+        return (args[0][:, :-1][learned][None], *args[1:])
+
+    handle = net.get_output_embeddings().register_forward_pre_hook(cut)
+    try:
+        out = net(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+    finally:
+        handle.remove()
+    found: Tensor = out.logits[0]
+    return found
 
 
 def _by_row(

@@ -1,8 +1,9 @@
 """What a recipe will ask of a client at each rank, before it is run: memory, seconds, bytes.
 
-Memory is what this process holds beside the model, and one step's tensors (client/memory.py).
-Seconds are those of a few real steps here, at the lowest and the highest rank and straight between
-them. Bytes are those of packed messages (experiment/costs.py).
+Memory is the most that this process has in a few real steps at the lowest rank, what a step's
+tensors take more at a higher one (client/memory.py), and a client's messages, as bytes and read.
+Seconds are those of such steps, at the lowest and the highest rank and straight between them. Bytes
+are those of packed messages (experiment/costs.py).
 """
 
 import time
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from polyrank.client.fit import fit
 from polyrank.client.job import job
 from polyrank.client.memory import profile
-from polyrank.client.room import resident
+from polyrank.client.room import forget_peak, peak
 from polyrank.client.training import steps_of
 from polyrank.engine import passing
 from polyrank.experiment.costs import cost
@@ -59,22 +60,25 @@ def needs(recipe: Recipe) -> list[Need]:
     """
     setup = prepared(recipe)
     plan, _ = planned(recipe, setup)
-    here = resident()  # before the passes that count activations, which heaps do not give back
-    one = profile(setup.bench, recipe.local.batch, text_length(recipe), moments(recipe))
-    beside = here - one.base
     bytes_ = cost(
         plan.algorithm, plan.clients, plan.template, setup.dense, recipe.seed, recipe.wire
     )
     most = _most(setup, plan.clients)
-    ends = {rank: _pace(recipe, setup, plan, most[rank]) for rank in (min(most), max(most))}
+    forget_peak()
+    ends = {min(most): _pace(recipe, setup, plan, most[min(most)])}
+    lowest = peak()  # heaps do not give back what the passes below take
+    if max(most) not in ends:
+        ends[max(most)] = _pace(recipe, setup, plan, most[max(most)])
+    one = profile(setup.bench, recipe.local.batch, text_length(recipe), moments(recipe))
     found = []
     for rank, client in most.items():
         examples = len(setup.parts[client.id])
         count, pace = steps_of(recipe.local, examples), _between(ends, rank)
+        up, down = bytes_.up[rank], bytes_.down[rank]
         found.append(Need(
             rank, sum(c.rank == rank for c in plan.clients), examples, count,
-            beside + one.peak(rank), pace.start + count * pace.step,
-            bytes_.up[rank], bytes_.down[rank],
+            lowest + one.peak(rank) - one.peak(min(most)) + 2 * (up + down),
+            pace.start + count * pace.step, up, down,
         ))  # fmt: skip
     return found
 

@@ -17,6 +17,7 @@ from polyrank.recipe import Recipe
 from polyrank.recipe.policies import Quality
 from polyrank.server.loop import Plan, Reply
 from polyrank.server.optimizer import can_step
+from polyrank.track.following import available
 
 Who = tuple[list[Client], dict[str, str]]  # who takes part; who cannot, and why
 
@@ -25,9 +26,10 @@ def checked(recipe: Recipe) -> None:
     """Find what is wrong with a recipe's algorithm before any model or data is loaded.
 
     Raises:
-        RecipeError: no such algorithm or option, ranks that it cannot have, or an adapter to begin
-            with that cannot be read or is of another base.
+        RecipeError: no such algorithm or option, ranks that it cannot have, a tracker that is not
+            installed, or an adapter to begin with that cannot be read or is of another base.
     """
+    available(recipe.track)
     algorithm = algorithms.load(recipe.algorithm.name, **recipe.algorithm.options)
     _refuse_mixed_ranks(recipe, ranks.possible(recipe.lora.ranks))
     _refuse_optimizer(recipe, algorithm)

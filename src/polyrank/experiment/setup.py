@@ -18,6 +18,7 @@ from polyrank.client.model import Workbench, longest_text, template
 from polyrank.client.model import load as load_model
 from polyrank.client.placing import dense
 from polyrank.client.prefix import cached
+from polyrank.client.sparing import spare
 from polyrank.data import partition, source, tokens
 from polyrank.data.batches import Tokens
 from polyrank.data.examples import Dialogue, Examples
@@ -98,6 +99,8 @@ def workbench(recipe: Recipe, classes: Sequence[str]) -> Workbench:
     # What is kept of a text is of the whole last block.
     if recipe.cache == "off" and bench.objective.headed:
         shorten(bench)
+    if not bench.objective.headed:
+        spare(bench)
     return bench
 
 

@@ -6,6 +6,7 @@ that is killed at any moment goes on from the last checkpoint to the same bits.
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from polyrank import files
@@ -26,6 +27,8 @@ from polyrank.report import page, records
 from polyrank.server import checkpoint
 from polyrank.server.checkpoint import Checkpoint
 from polyrank.server.loop import train
+from polyrank.track.following import Followers, available, followed
+from polyrank.track.tracker import Subject
 
 # A run before its first round, from recipe, setup and the folder for what clients keep.
 Begin = Callable[[Recipe, Setup, Path], Run]
@@ -52,6 +55,7 @@ def go(
     Raises:
         PolyrankError: whatever is wrong with recipe, data, model or folder; finished rounds stay.
     """
+    available(recipe.track)
     run = begin(recipe, setup or prepare(recipe), folder.clients)
     _restore(run, folder)
     watch(Began(label, folder.path, run.federation.round, recipe.rounds))
@@ -62,16 +66,20 @@ def go(
         begun = time.monotonic()
         records.append(folder.records, running.first(run, label))
         records.append(folder.records, running.untrained(run, time.monotonic() - begun))
-    begun = time.monotonic()
-    rounds = train(run.plan, run.exchange, run.federation, lambda *told: watch(Replied(*told)))
-    for done in rounds:
-        run.accept(done)
-        record = running.measured(run, done, time.monotonic() - begun)
-        _commit(run, folder, record)
-        watch(RoundDone(record))
+    with _followed(run, label, folder, watch) as followers:
         begun = time.monotonic()
-    _finish(run, folder)
-    watch(Ended(folder.path))
+        rounds = train(run.plan, run.exchange, run.federation, lambda *told: watch(Replied(*told)))
+        for done in rounds:
+            run.accept(done)
+            record = running.measured(run, done, time.monotonic() - begun)
+            _commit(run, folder, record)
+            followers.hear(record)
+            watch(RoundDone(record))
+            begun = time.monotonic()
+        _conclude(run, folder)
+        followers.end(records.load(folder.records).final)
+        _finish(run, folder)
+        watch(Ended(folder.path))
 
 
 def _restore(run: Run, folder: Folder) -> None:
@@ -123,8 +131,20 @@ def _commit(run: Run, folder: Folder, record: dict[str, object]) -> None:
         store.keep_only(folder.clients, {*private.values(), *owed.values()})
 
 
-def _finish(run: Run, folder: Folder) -> None:
-    """Write what people came for: the adapter, the last record and the report."""
+def _followed(
+    run: Run, label: str, folder: Folder, watch: Watch
+) -> AbstractContextManager[Followers]:
+    recipe = run.recipe
+    subject = Subject(
+        f"{recipe.name} {label} seed {recipe.seed}", recipe.name, folder.path,
+        recipe.model_dump(mode="json"), run.setup.bench.objective.metric,
+    )  # fmt: skip
+    past = records.load(folder.records)
+    return followed(recipe.track, subject, past, lambda line: watch(Warned(line)))
+
+
+def _conclude(run: Run, folder: Folder) -> None:
+    """Write the last record."""
     past = records.load(folder.records)
     last = past.rounds[-1]["test"]
     # Of personal models elsewhere nothing is measured here, at the end neither.
@@ -132,6 +152,11 @@ def _finish(run: Run, folder: Folder) -> None:
         record = running.final(run, last, past.seconds, run.plan.clients)
         with uninterrupted():
             records.append(folder.records, record)
+
+
+def _finish(run: Run, folder: Folder) -> None:
+    """Write what people came for: the adapter and the report."""
+    past = records.load(folder.records)
     trained = {c["id"]: c["examples"] for r in past.rounds for c in r["clients"]}
     examples = {"examples": sum(trained.values())}
     bench = run.setup.bench
@@ -141,4 +166,4 @@ def _finish(run: Run, folder: Folder) -> None:
             folder.adapter, running.result(run), bench.base, transposed, examples,
             bench.objective.kind,
         )  # fmt: skip
-        page.write(folder.report, [records.load(folder.records)])
+        page.write(folder.report, [past])

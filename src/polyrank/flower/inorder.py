@@ -27,6 +27,7 @@ def in_order(
                 early[id] = _put(aside, answer)
                 continue
             yield id, answer
+            del answer  # or it were in memory beside the next one
             turn += 1
             while turn < len(ids) and ids[turn] in early:
                 yield ids[turn], _get(aside, *early.pop(ids[turn]))

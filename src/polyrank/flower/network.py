@@ -4,6 +4,8 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import starmap
 from typing import NamedTuple
 
 from flwr.serverapp import Grid
@@ -110,24 +112,30 @@ class Network:
             if node is None:
                 yield Reply(client, None, "its node is not connected")
                 continue
-            data, size = passing.delivery(self.recipe, round, client, download)
-            content = payload.packed(self._facts(round, client), data)
-            group = str(round)
-            id = post.push(self.grid, node.node, post.TRAIN, content, self.deadline, group)
+            id, asked = self._pushed(round, node.node, client, download)
             if id is None:
-                yield Reply(client, None, "the SuperLink did not take its message", down=size)
+                yield Reply(client, None, "the SuperLink did not take its message", down=asked.down)
                 continue
             most = most_bytes(terms(download, client, like), download.dense)
-            letters[id] = post.Sent(node.node, most)
-            # To decode a change one needs what it is the change of; nothing else is kept.
-            waiting[id] = Asked(client, size, b"" if codec(self.recipe.wire.up).plain else data)
+            letters[id], waiting[id] = post.Sent(node.node, most), asked
+            del download  # or it were in memory beside the next one
         left = end - time.monotonic()
         answers = post.pull(self.grid, letters, left, self.tell, payload.taken)
-        for id, answer in in_order(list(waiting), answers):
-            yield self._reply(waiting.pop(id), answer)
+        # No name here holds on to an answer while the next one comes.
+        yield from starmap(partial(self._reply, waiting), in_order(list(waiting), answers))
 
-    def _reply(self, asked: Asked, answer: post.Answer | None) -> Reply:
-        client, down, data = asked
+    def _pushed(
+        self, round: int, node: int, client: Client, download: Download
+    ) -> tuple[str | None, Asked]:
+        """(id of the message, None if it was not taken; what it asks for)"""
+        data, size = passing.delivery(self.recipe, round, client, download)
+        content = payload.packed(self._facts(round, client), data)
+        id = post.push(self.grid, node, post.TRAIN, content, self.deadline, str(round))
+        # To decode a change one needs what it is the change of; nothing else is kept.
+        return id, Asked(client, size, b"" if codec(self.recipe.wire.up).plain else data)
+
+    def _reply(self, waiting: dict[str, Asked], id: str, answer: post.Answer | None) -> Reply:
+        client, down, data = waiting.pop(id)
         if answer is None:
             return Reply(client, None, f"no answer within {self.deadline:g} s", down=down)
         if isinstance(answer, MessageError):

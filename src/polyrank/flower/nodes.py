@@ -1,9 +1,12 @@
 """The nodes of an ordinary Flower app: asked for their ranks, and to train adapters of these."""
 
+import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import starmap
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -11,13 +14,16 @@ from flwr.serverapp import Grid
 from polyrank.errors import FederationError, MessageError, line
 from polyrank.flower import post
 from polyrank.flower.arrays import packed, taken
+from polyrank.flower.inorder import in_order
+from polyrank.flower.payload import Fact
 from polyrank.flower.rank import CONFIG, RANK
 from polyrank.lora.factor import Adapter
 from polyrank.messages import Client, Download, Upload
 from polyrank.server.joining import Met
 from polyrank.server.loop import Reply
+from polyrank.wire.pack import pack, unpack_upload
 
-ARRAYS, EXAMPLES = "arrays", "num-examples"
+ARRAYS, METRICS, EXAMPLES = "arrays", "metrics", "num-examples"
 STATED = 60.0  # seconds for a node to state its rank: one that hangs must not hold up a round
 LOG = logging.getLogger("flwr")
 _REMEDY = "add app.query()(polyrank.flower.rank.state_rank) to its ClientApp"
@@ -109,23 +115,20 @@ class Nodes:
                 yield Reply(client, None, "it is not connected")
                 continue
             letters[id], waiting[id] = post.Sent(node, most), client
-        pulled = post.pull(self.grid, letters, self.timeout, LOG.warning, _read)
-        answers = dict(pulled)  # sums depend on their order: not on who is quick
-        for id, client in waiting.items():
-            yield self._reply(client, answers.get(id))
+        read = partial(_read, self.scale)
+        answers = post.pull(self.grid, letters, self.timeout, LOG.warning, read)
+        yield from starmap(partial(self._reply, waiting), in_order(list(waiting), answers))
 
-    def _reply(self, client: Client, answer: "RecordDict | MessageError | None") -> Reply:
+    def _reply(self, waiting: Mapping[str, Client], id: str, answer: post.Answer | None) -> Reply:
+        client = waiting[id]
         if answer is None:
             return Reply(client, None, f"no answer within {self.timeout:g} s")
         if isinstance(answer, MessageError):
-            return Reply(client, None, str(answer))
-        try:
-            record, examples = answer.array_records[ARRAYS], _examples(answer)
-            adapter = taken(record, self.scale)
-        except MessageError as error:
-            return Reply(client, None, line(error))
-        self.metrics[client.id] = RecordDict(dict(answer.metric_records))  # without the arrays
-        return Reply(client, Upload(client, adapter.factors, examples, adapter.dense))
+            return Reply(client, None, line(answer))
+        facts, data = answer
+        told = json.loads(str(facts[METRICS])).items()
+        self.metrics[client.id] = RecordDict({name: MetricRecord(own) for name, own in told})
+        return Reply(client, replace(unpack_upload(data), client=client))
 
 
 def _rank(content: RecordDict, most: int) -> int:
@@ -135,13 +138,17 @@ def _rank(content: RecordDict, most: int) -> int:
     return rank
 
 
-def _read(content: RecordDict, most: int) -> RecordDict:
+def _read(scale: float, content: RecordDict, most: int) -> tuple[dict[str, Fact], bytes]:
+    """An answer as facts and bytes of ours, which can wait on disk."""
     if ARRAYS not in content.array_records:
         raise MessageError(f"it sent no {ARRAYS!r}")
     size = sum(len(array.data) for array in content.array_records[ARRAYS].values())
     if size > most:
         raise MessageError(f"{size} bytes, where at most {most} can be")
-    return content
+    adapter, examples = taken(content.array_records[ARRAYS], scale), _examples(content)
+    upload = Upload(Client("", 0), adapter.factors, examples, adapter.dense)
+    metrics = {name: dict(own) for name, own in content.metric_records.items()}
+    return {METRICS: json.dumps(metrics)}, pack(upload)
 
 
 def _examples(answer: RecordDict) -> int:

@@ -1,7 +1,9 @@
 """Messages to nodes and their answers, as they come, until a deadline."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from flwr.app import Message, MessageType, RecordDict
@@ -12,7 +14,7 @@ from polyrank.errors import MessageError, line
 from polyrank.flower.payload import Fact
 
 POLL = 0.5  # seconds between two looks for answers
-TOGETHER = 8  # answers that are in memory at once
+ROOM = 1 << 26  # bytes of answers that are in memory at once, where they are not one answer
 Answer = tuple[dict[str, Fact], bytes] | MessageError
 QUERY, TRAIN = MessageType.QUERY, MessageType.TRAIN
 T = TypeVar("T")
@@ -67,20 +69,35 @@ def pull(
     """
     left, end = dict(waiting), time.monotonic() + deadline
     while left:
-        for some in _some(list(left)):
-            for message in grid.pull_messages(some):
-                asked = str(message.metadata.reply_to_message_id)
-                sent = left.pop(asked, None)
-                if sent is None:
-                    node = message.metadata.src_node_id
-                    tell(f"node {node} answered what nobody waits for; it was left out")
-                    continue
-                if not _expired(message):
-                    yield asked, _read(message, sent, read)
+        for some in _some(dict(left)):
+            arrived = _let_go(deque(grid.pull_messages(some)))
+            yield from filter(None, map(partial(_opened, left, tell, read), arrived))
         if left and time.monotonic() >= end:
             return
         if left:
             time.sleep(POLL)
+
+
+def _let_go(messages: deque[Message]) -> Iterator[Message]:
+    """Each message, which no name here holds on to while it is used."""
+    while messages:
+        yield messages.popleft()
+
+
+def _opened(
+    left: dict[str, Sent],
+    tell: Callable[[str], None],
+    read: Callable[[RecordDict, int], T],
+    message: Message,
+) -> tuple[str, T | MessageError] | None:
+    """(id of the message, its answer), no longer in `left`; None if nobody waits for it."""
+    asked = str(message.metadata.reply_to_message_id)
+    sent = left.pop(asked, None)
+    if sent is None:
+        node = message.metadata.src_node_id
+        tell(f"node {node} answered what nobody waits for; it was left out")
+        return None
+    return None if _expired(message) else (asked, _read(message, sent, read))
 
 
 def _expired(message: Message) -> bool:
@@ -100,5 +117,14 @@ def _read(message: Message, sent: Sent, read: Callable[[RecordDict, int], T]) ->
         return error
 
 
-def _some(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[i : i + TOGETHER] for i in range(0, len(ids), TOGETHER))
+def _some(waiting: Mapping[str, Sent]) -> Iterator[list[str]]:
+    """The ids, as many at a time as have answers that fit into ROOM; at least one."""
+    together, size = list[str](), 0
+    for id, sent in waiting.items():
+        if together and size + sent.most > ROOM:
+            yield together
+            together, size = [], 0
+        together.append(id)
+        size += sent.most
+    if together:
+        yield together

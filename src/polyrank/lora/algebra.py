@@ -105,7 +105,7 @@ def refill(f: Factor, rows: Float[Tensor, "rank in"]) -> Factor:
     refill(f, rows).delta == f.delta; no slot of the result is empty in both.
     """
     empty = (f.a == 0).all(dim=1) & (f.b == 0).all(dim=0)
-    return Factor(torch.where(empty[:, None], rows, f.a), f.b, f.scale)
+    return Factor(torch.where(empty[:, None], rows, f.a), f.b, f.scale) if empty.any() else f
 
 
 def append(parts: Sequence[Factor], f: Factor) -> list[Factor]:

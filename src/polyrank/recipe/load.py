@@ -72,8 +72,8 @@ def dump(recipe: Recipe) -> str:
 
 
 def digest(recipe: Recipe) -> str:
-    """SHA-256 over all that can change results: everything but `name` and `output`."""
-    content = _plain(recipe.model_dump(exclude={"name", "output"}))
+    """SHA-256 over all that can change results: all but `name`, `output` and `track`."""
+    content = _plain(recipe.model_dump(exclude={"name", "output", "track"}))
     return fingerprint(_yaml(content, sort_keys=True).encode())
 
 

@@ -18,6 +18,7 @@ from polyrank.recipe.values import (
     File,
     FolderName,
     Text,
+    Trackers,
     Weighting,
     conflict,
     one_memory_each,
@@ -196,6 +197,9 @@ class Recipe(Part):
     engine: Engine = Engine()
     wire: Wire = Wire()
     output: Output = Output()
+    track: Trackers = ()
+    """Also write what is recorded to tensorboard, wandb or mlflow: one, or a list
+    (docs/tracking.md)."""
     seed: int = Field(0, ge=0)
     """The root of every random number."""
 

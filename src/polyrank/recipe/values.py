@@ -24,6 +24,7 @@ WEIGHTS = {
 }  # fmt: skip
 WEIGHTING = r"(\w+)(?:\((\d*\.?\d+(?:[eE][-+]?\d+)?)\))?"
 FORMS = ("iid", "dirichlet(0.5)", "mixed(10%, 100, 0.3)", "shards(2)", "key(column)")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 ROLES = ("instruction", "input", "response", "messages", "prompt", "text")  # parts of a row
 
 
@@ -95,6 +96,18 @@ def _known_parts(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+def _known_trackers(value: Any) -> Any:
+    named = [value] if isinstance(value, str) else value
+    if not isinstance(named, list | tuple):
+        raise ValueError(f"is not a tracker or a list of some; valid: {', '.join(TRACKERS)}")
+    for name in named:
+        if name not in TRACKERS:
+            raise ValueError(f"names {name!r}, which is no tracker; {nearest(str(name), TRACKERS)}")
+        if named.count(name) > 1:
+            raise ValueError(f"names {name!r} twice")
+    return named
+
+
 def _filled(value: Any) -> Any:
     if value == "":
         raise ValueError("is empty")
@@ -129,6 +142,12 @@ Weighting = Annotated[
     str, AfterValidator(_weighting), Field(json_schema_extra={"pattern": f"^{WEIGHTING}$"})
 ]
 Names = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+_Tracker = Annotated[str, Field(json_schema_extra={"enum": list(TRACKERS)})]
+Trackers = Annotated[
+    tuple[_Tracker, ...],
+    Field(strict=False),
+    BeforeValidator(_known_trackers, json_schema_input_type=_Tracker | tuple[_Tracker, ...]),
+]
 
 Fields = Annotated[dict[Text, Text], AfterValidator(_known_parts)]
 

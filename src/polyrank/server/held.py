@@ -4,7 +4,7 @@ E_i = Σ_layers ‖ΔW_t − M_i‖² / ‖ΔW_t‖²        M_i: what client i 
 drift = ‖Σ_i p_i (M_i − ΔW_t)‖                 (each layer relative to ‖ΔW_t‖)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -35,6 +35,18 @@ def held(algorithm: Algorithm, state: State, client: Client, template: Factors) 
     start |= {n: Factor(core @ start[n].a, start[n].b, start[n].scale)
               for n, core in sent.core.items()}  # fmt: skip
     return {n: (*([sent.fold[n]] if n in sent.fold else []), f) for n, f in start.items()}
+
+
+def models(
+    algorithm: Algorithm, state: State, clients: Iterable[Client], template: Factors
+) -> dict[str, Held]:
+    """What each client starts from, by its id; those of one rank that start alike share one."""
+    found, last = dict[str, Held](), dict[int, Held]()
+    for client in clients:
+        model, other = held(algorithm, state, client, template), last.get(client.rank)
+        last[client.rank] = model if other is None or not _alike(model, other) else other
+        found[client.id] = last[client.rank]
+    return found
 
 
 def errors(model: Held, state: Factors, energies: Energies) -> dict[str, float]:
@@ -87,6 +99,12 @@ def _merged(terms: Sequence[tuple[float, Factor]]) -> list[tuple[float, Factor]]
         else:
             merged.append((weight, f))
     return merged
+
+
+def _alike(one: Held, other: Held) -> bool:
+    if {n: len(terms) for n, terms in one.items()} != {n: len(t) for n, t in other.items()}:
+        return False
+    return all(_equal(f, g) for n in one for f, g in zip(one[n], other[n], strict=True))
 
 
 def _equal(f: Factor, g: Factor) -> bool:

@@ -12,7 +12,7 @@ from polyrank.errors import line
 from polyrank.lora.factor import Dense, Factors
 from polyrank.messages import Client, Download, Upload
 from polyrank.recipe.schema import Aggregation
-from polyrank.server.held import held
+from polyrank.server.held import models
 from polyrank.server.joining import Met, joined
 from polyrank.server.layout import settled
 from polyrank.server.norms import Cohort, Norm, begun, moved
@@ -148,9 +148,9 @@ def present(federation: Federation, client: Client) -> Client:
 def _weighing(plan: Plan, federation: Federation, chosen: Sequence[Client]) -> Weighing:
     state, of = federation.state, plan.algorithm
     known = chosen if plan.shared else ()
-    models = {c.id: held(of, state, c, plan.template) for c in known}
+    found = models(of, state, known, plan.template)
     how = plan.aggregation
-    return weighing(str(how.weights), how.per_layer, chosen, models, of.read(state))
+    return weighing(str(how.weights), how.per_layer, chosen, found, of.read(state))
 
 
 def _moved_on(plan: Plan, old: Federation, intake: "Intake", state: State) -> Federation:
@@ -209,6 +209,7 @@ class Intake:
             self._add(upload)
             self.kept.append(told)
             yield upload
+            del reply, upload  # or it were in memory beside the next one
 
     def mean(self) -> Dense:
         """The dense tensors after the round; as before if nobody counts."""

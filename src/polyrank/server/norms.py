@@ -17,9 +17,9 @@ from typing import NamedTuple
 from polyrank.algorithm import Algorithm, State
 from polyrank.client.change import Known, known, slots_of
 from polyrank.lora.algebra import difference, take, truncate
-from polyrank.lora.factor import Factors
+from polyrank.lora.factor import Factor, Factors
 from polyrank.messages import Client, Sides, Upload
-from polyrank.weights import size
+from polyrank.weights import square
 
 EARLY = 3  # uploads before one, where there was no cohort before theirs
 _WORDS = {"factors": "factors", "dense": "tensors trained whole"}
@@ -51,14 +51,10 @@ def moved(upload: Upload, start: Known) -> Norm:
         upload: that fits what was asked for.
         start: what its client was sent, in the upload's form, before it was rounded for its way.
     """
-    changes = {}
-    for name, f in upload.factors.items():
-        whole = start.factors[name]
-        slots = name in upload.slots
-        part = take(whole, slots_of(upload, name)) if slots else truncate(whole, f.rank)
-        changes[name] = difference(f, part)
+    factors = (square(_change(upload, name, start)) for name in upload.factors)
     apart = (t.double() - start.dense[n].double() for n, t in upload.dense.items())
-    return Norm(_finite(size(changes)), _finite(sum(float(d.square().sum()) for d in apart) ** 0.5))
+    dense = (float(d.square().sum()) for d in apart)
+    return Norm(_finite(sum(factors) ** 0.5), _finite(sum(dense) ** 0.5))
 
 
 class Cohort:
@@ -101,6 +97,13 @@ class Cohort:
             f"client {client!r} moved its {_WORDS[part]} by a norm of {x:.3g}, above "
             f"{self.limit:g} (aggregation.max_norm) times {middle:.3g}, the median of {whose}"
         )
+
+
+def _change(upload: Upload, layer: str, start: Known) -> Factor:
+    f, whole = upload.factors[layer], start.factors[layer]
+    slots = layer in upload.slots
+    part = take(whole, slots_of(upload, layer)) if slots else truncate(whole, f.rank)
+    return difference(f, part)
 
 
 def _finite(x: float) -> float:

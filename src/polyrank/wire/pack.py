@@ -158,7 +158,8 @@ def load_exactly(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         # RuntimeError: shapes of no numbers whose strides torch cannot count.
         # Copies: the bytes lie anywhere, and products of tensors that do may round differently.
-        tensors = {name: t.clone() for name, t in load(data).items()}
+        read = load(data)
+        tensors = {name: read.pop(name).clone() for name in list(read)}
         length = int.from_bytes(data[:8], "little")
         facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["polyrank"])
     except (SafetensorError, RecursionError, RuntimeError, *MALFORMED) as error:

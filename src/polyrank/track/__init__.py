@@ -1,0 +1,1 @@
+"""Writing what is recorded to other programs too: the records stay the truth."""
