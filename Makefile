@@ -59,7 +59,7 @@ clean:
 	touch $@
 
 .venv/.dev: .venv/.installed
-	$(BIN)/pip install -q -e '.[demo,hub,rouge,track,flower,dev]'
+	$(BIN)/pip install -q -e '.[demo,hub,rouge,quantised,track,flower,dev]'
 	touch $@
 
 .venv/.fuzz: .venv/.dev
@@ -67,5 +67,5 @@ clean:
 	touch $@
 
 .venv/.bench: .venv/.installed
-	$(BIN)/pip install -q -e '.[demo,bench]'
+	$(BIN)/pip install -q -e '.[demo,quantised,bench]'
 	touch $@

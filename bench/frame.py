@@ -15,7 +15,8 @@ from bench.section import Limits, Row, Section
 
 # in the order of the page
 SECTIONS = (
-    "aggregation", "choices", "simulation", "efficiency", "gpu", "wire", "scale", "plan", "network",
+    "aggregation", "choices", "simulation", "efficiency", "gpu", "wire", "scale", "plan", "billion",
+    "network",
 )  # fmt: skip
 Size = Literal["full", "quick", "tiny"]
 Say = Callable[[str, Row | None], None]  # hears of a section's beginning, and of each row
@@ -24,7 +25,8 @@ Say = Callable[[str, Row | None], None]  # hears of a section's beginning, and o
 def measure(names: Sequence[str], size: Size, threads: int, into: Path, say: Say) -> bool:
     """Run sections and write what they find, whole or until they are interrupted.
 
-    Sections of the file that are not asked for stay, if they are of this machine and size.
+    Sections of the file that are not asked for stay, if they are of this size; each says of which
+    machine it is.
 
     Args:
         names: of SECTIONS.
@@ -52,9 +54,10 @@ def measure(names: Sequence[str], size: Size, threads: int, into: Path, say: Say
 def _kept(now: dict[str, Any], into: Path, names: Sequence[str]) -> list[dict[str, Any]]:
     """Sections that an earlier run wrote and this one does not measure."""
     before = json.loads(into.read_text()) if into.exists() else {}
-    if any(before.get(key) != now[key] for key in ("size", "machine")):
+    if before.get("size") != now["size"]:
         return []
-    return [one for one in before["sections"] if one["name"] not in names]
+    kept = [one for one in before["sections"] if one["name"] not in names]
+    return [{"machine": before["machine"], **one} for one in kept]
 
 
 def _begun(size: Size, threads: int) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def _add(found: dict[str, Any], name: str, size: Size, into: Path, say: Say) -> 
         "name": name, "title": name.capitalize(), "rows": rows, "notes": [], "ratios": {},
         "spread": {}, "interrupted": False, "limits": found["limits"],
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "polyrank": found["versions"]["polyrank"],
+        "polyrank": found["versions"]["polyrank"], "machine": found["machine"],
     }  # fmt: skip
     found["sections"].append(this)
 

@@ -7,9 +7,9 @@ from bench.marks import MARKS
 
 HEAD = """# Performance
 
-Written by `make bench`; do not edit. Every section was measured in one run, all of them on one
-machine, beside peers that are written out in [bench/peers](../bench/peers) as plainly as their own
-code does it. `make bench-compare BASE=rev` holds a later state against an earlier one.
+Written by `make bench`; do not edit. Every section was measured in one run, beside peers that are
+written out in [bench/peers](../bench/peers) as plainly as their own code does it.
+`make bench-compare BASE=rev` holds a later state against an earlier one.
 """
 
 
@@ -17,7 +17,7 @@ def page(found: Mapping[str, Any]) -> str:
     """The whole page: ratios first, then a table for each section."""
     parts = [HEAD, _about(found), _marks(found["ratios"]), _others(found)]
     for section in found["sections"]:
-        parts.append(f"## {section['title']}\n\n{_when(section)}")
+        parts.append(f"## {section['title']}\n\n{_when(section, found['machine'])}")
         parts.append("\n\n".join(section["notes"]))
         parts.append(table(section["rows"]))
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
@@ -51,18 +51,25 @@ def _about(found: Mapping[str, Any]) -> str:
     missing = ", ".join(k for k, v in found["versions"].items() if v is None)
     lines = [
         f"- Size of the run: {found['size']}.",
-        "- Machine: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + ".",
+        f"- Machine: {_listed(found['machine'])}, where a section names no other.",
         f"- Versions: {versions}." + (f" Not installed: {missing}." if missing else ""),
     ]
     return "\n".join(lines)
 
 
-def _when(section: Mapping[str, Any]) -> str:
-    """When, with what, and beside which limits a section was measured."""
+def _listed(machine: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {v}" for k, v in machine.items())
+
+
+def _when(section: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """When, with what, where else, and beside which limits a section was measured."""
+    there = section.get("machine", machine)
+    other = f" on another machine ({_listed(there)})" if there != machine else ""
     limits = section["limits"]
     rates = ", ".join(f"{name} {value / 1e9:.3g}" for name, value in limits["matmul"].items())
     return (
         f"Measured {section['date']} with {section['polyrank'] or 'no known revision'}"
+        + other
         + (", interrupted" * section["interrupted"])
         + f". Peak of a matrix product in GFLOP/s: {rates}; copy bandwidth "
         f"{limits['copy'] / 1e9:.3g} GB/s."

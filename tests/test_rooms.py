@@ -8,6 +8,7 @@ SOURCE = Path(__file__).parents[1] / "src/polyrank"
 ROOMS = {
     "peft": {"lora/peft.py", "experiment/single.py"},  # the latter calls our own module
     "datasets": {"data/source.py"},
+    "bitsandbytes": {"client/quantised.py"},
     "flwr": {"flower"},
     "plotly": {"report"},
     "tensorboard": {"track/tensorboard.py"},

@@ -15,6 +15,7 @@ from polyrank.client.private import Private, base_of, kept
 from polyrank.client.start import begin
 from polyrank.lora.algebra import half, take
 from polyrank.lora.factor import Factor, Factors
+from polyrank.lora.update import Update, dense
 from polyrank.messages import Client, Download, Upload
 
 SHAPES = {"q": (6, 5), "v": (4, 9)}  # (out, in): non-square both ways
@@ -128,12 +129,12 @@ class Federation:
 
 
 def _models(
-    base: dict[str, Tensor], factors: dict[str, Factor], cores: dict[str, Tensor]
+    base: dict[str, Update], factors: dict[str, Factor], cores: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     deltas = {
         n: f.scale * f.b @ (cores[n] @ f.a if n in cores else f.a) for n, f in factors.items()
     }
-    return {n: d + base.get(n, torch.zeros_like(d)) for n, d in deltas.items()}
+    return {n: d + dense(base[n]) if n in base else d for n, d in deltas.items()}
 
 
 def _chosen(

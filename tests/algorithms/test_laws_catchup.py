@@ -10,9 +10,10 @@ from torch import Tensor
 
 from polyrank.algorithm import Algorithm, State
 from polyrank.algorithms import load
-from polyrank.client.private import base_of, kept
+from polyrank.client.private import base_of, folds, kept
 from polyrank.client.start import begin
 from polyrank.lora.factor import Factor
+from polyrank.lora.update import dense
 from polyrank.messages import Client, Upload
 from tests.algorithms.dense import IN, OUT, best, close, template, uploads
 
@@ -93,10 +94,10 @@ def test_a_client_holds_the_best_pieces_so_far_whenever_it_comes(
         shadow = shadow + best(algorithm.read(state)["w"].delta - shadow, rank)
         if here:
             sent = algorithm.send(state, client)
-            base = base_of(sent, client, private).get("w", ZERO)
+            base = dense(base_of(sent, client, private).get("w", ZERO))
             close(base + sum(f.delta for f in sent.start.values()), shadow)
             private, seen = kept(sent, base_of(sent, client, private), {}), sent.version
-            close(private.get("fold/w", ZERO), shadow)
+            close(dense(folds(private).get("w", ZERO)), shadow)
             close(sum(f.delta for f in algorithm.held(state, client)["w"]), shadow)
         state, _ = algorithm.aggregate(state, [uploads([rank], seed=t)[0]])
 
@@ -111,7 +112,7 @@ def test_even_rank_one_ends_with_the_full_rank_model() -> None:
     for _ in range(IN):
         sent = algorithm.send(state, client)
         private = kept(sent, base_of(sent, client, private), {})
-        apart.append(float((private["fold/w"] - whole).norm()))
+        apart.append(float((dense(folds(private)["w"]) - whole).norm()))
         client = Client("c", 1, seen=sent.version)
         state, _ = algorithm.aggregate(state, [idle(algorithm, state, client)])
     close(algorithm.read(state)["w"].delta, whole)

@@ -13,6 +13,7 @@ from polyrank.client.start import begin
 from polyrank.errors import RecipeError
 from polyrank.lora.factor import Factor
 from polyrank.lora.spectral import recompress
+from polyrank.lora.update import dense
 from polyrank.messages import Client, Upload
 from tests.algorithms.dense import IN, OUT, best, close, mean, template, uploads
 
@@ -159,7 +160,7 @@ def test_florist_sends_everyone_one_adapter_and_a_start_of_their_own() -> None:
     starts = {}
     for client in (Client("a", 1), Client("b", 7), Client("c", 7, seen=3)):
         sent = algorithm.send(state, client)
-        close(base_of(sent, client, {})["w"], adapter.delta)  # whole, on the pretrained base
+        close(dense(base_of(sent, client, {})["w"]), adapter.delta)  # whole, on the pretrained base
         assert sent.fold["w"].rank == adapter.rank  # p(m+n): nothing else travels
         assert (sent.start, sent.since, sent.version) == ({}, 0, 0)
         starts[client.id] = begin(sent, client, template(client.rank))["w"]

@@ -34,7 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     into, text = folder / "latest.json", folder / "page.md"
     done = bench(
         "run", "--size", "tiny", "--threads", "1", "--into", str(into),
-        "--only", "aggregation,choices,simulation,gpu,plan", "--page", str(text),
+        "--only", "aggregation,choices,simulation,gpu,plan,billion", "--page", str(text),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(into.read_text())
@@ -69,7 +69,7 @@ def test_it_says_what_it_was_measured_with_but_not_whose_machine(tiny: dict[str,
 @pytest.mark.slow
 def test_every_method_has_a_row_or_a_reason(tiny: dict[str, Any]) -> None:
     rows = [row for section in tiny["sections"] for row in section["rows"]]
-    shown = {"note", "seconds", "samples/s", "chosen", "planned"}
+    shown = {"note", "seconds", "samples/s", "chosen", "planned", "plan MB"}
     assert all(shown & row.keys() for row in rows)
     (simulation,) = (one for one in tiny["sections"] if one["name"] == "simulation")
     simulated = [row for row in simulation["rows"] if row["dtype"] == "float32"]
@@ -119,10 +119,13 @@ def test_sections_that_are_not_measured_again_stay(
     assert found["ratios"] == {"wire": 1.0, "gpu": 1.0}
     text = page(found)
     assert text.count("how to read it") == text.count("Measured 2") == 2
-    other = {**found, "machine": {"cpu": "another"}}
+    elsewhere = [{**one, "machine": {"cpu": "another"}} for one in found["sections"]]
+    other = {**found, "machine": {"cpu": "another"}, "sections": elsewhere}
     into.write_text(json.dumps(other))
     frame.measure(["gpu"], "tiny", 1, into, lambda name, row: None)
-    assert [section["name"] for section in json.loads(into.read_text())["sections"]] == ["gpu"]
+    found = json.loads(into.read_text())
+    assert [section["name"] for section in found["sections"]] == ["gpu", "wire"]
+    assert page(found).count("on another machine (cpu another)") == 1
 
 
 def test_a_missed_mark_says_no() -> None:

@@ -228,7 +228,8 @@ def test_any_sequence_of_folds_is_undone_in_place_bit_for_bit(
     gpt2_shared: Workbench, folds: list[dict[int, float]], narrowed: bool
 ):
     bench = copy.deepcopy(gpt2_shared)
-    narrow(bench, torch.bfloat16 if narrowed else torch.float32)
+    narrow(bench.net, bench.head, torch.bfloat16 if narrowed else torch.float32)
+    bench.absorbs = not narrowed
     before = {n: t.clone() for n, t in bench.net.state_dict().items()}
     places = {n: p.data_ptr() for n, p in bench.net.named_parameters()}
     deltas = {n: f.delta for n, f in random_factors(bench, 2).items()}
@@ -239,6 +240,7 @@ def test_any_sequence_of_folds_is_undone_in_place_bit_for_bit(
     assert all(torch.equal(t, before[n]) for n, t in bench.net.state_dict().items())
     assert {n: p.data_ptr() for n, p in bench.net.named_parameters()} == places
     assert bench.pristine == {}
+    assert not any(layer.beside for layer in bench.layers.values())
 
 
 def test_clients_share_the_bases_weights(gpt2: Workbench):

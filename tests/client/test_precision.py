@@ -1,6 +1,8 @@
 """A base in bfloat16, and all that is trained in float32."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -8,22 +10,26 @@ import torch
 import polyrank
 from polyrank.client.model import Workbench, fold, load, logits, template
 from polyrank.client.placing import place, placed, trainable
-from polyrank.client.precision import narrow, slow
+from polyrank.client.precision import slow
 from polyrank.data.batches import Batch, Tokens
 from polyrank.experiment.events import Warned
 from polyrank.lora import peft
 from polyrank.lora.factor import Factor
-from polyrank.recipe.schema import Lora
+from polyrank.lora.update import Update
+from polyrank.recipe.schema import Engine, Lora
 
 CLASSES = ["sport", "world", "science"]
+Updates = Mapping[str, Update]
 CONV = Lora(targets=("c_attn", "c_proj"))
 
 
 @pytest.fixture
 def both(gpt2_folder: Path) -> tuple[Workbench, Workbench]:
     """The same model in float32 and in bfloat16."""
-    one, other = (load(str(gpt2_folder), CLASSES, CONV, seed=0) for _ in range(2))
-    narrow(other, torch.bfloat16)
+    dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+    one, other = (
+        load(str(gpt2_folder), CLASSES, CONV, seed=0, engine=Engine(dtype=d)) for d in dtypes
+    )
     return one, other
 
 
@@ -72,19 +78,38 @@ def test_logits_and_gradients_are_those_of_float32_but_for_rounding(
         assert (exact - rounded).norm() < 0.05 * exact.norm()
 
 
-def test_a_fold_is_added_in_float32_and_goes_without_a_trace(
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_fold_stays_beside_the_weights_and_goes_without_a_trace(
+    both: tuple[Workbench, Workbench], dense: bool
+) -> None:
+    _, bench = both
+    before = {n: t.clone() for n, t in bench.net.state_dict().items()}
+    plain = [answers(each).detach() for each in both]
+    found = factors(bench)
+    folds: Updates = {n: f.delta for n, f in found.items()} if dense else found
+    for each in both:
+        fold(each, folds)
+    moved = [answers(each).detach() for each in both]
+    changes = [after - start for after, start in zip(moved, plain, strict=True)]
+    assert (changes[0] - changes[1]).norm() < 0.05 * changes[0].norm()
+    fold(bench, {})
+    assert torch.equal(answers(bench), plain[1])
+    assert all(torch.equal(t, before[n]) for n, t in bench.net.state_dict().items())
+
+
+def test_a_fold_below_the_weights_last_digit_is_not_lost(
     both: tuple[Workbench, Workbench],
 ) -> None:
-    one, bench = both
-    before = {n: t.clone() for n, t in bench.net.state_dict().items()}
-    small = {n: f.delta for n, f in factors(bench, size=1e-2).items()}
-    for deltas in (small, {n: 2 * t for n, t in small.items()}, small, {}):
-        for each in both:
-            fold(each, deltas)
-        for name in deltas:
-            exact = one.net.get_submodule(name).weight
-            assert torch.equal(bench.net.get_submodule(name).weight, exact.bfloat16())
-    assert all(torch.equal(t, before[n]) for n, t in bench.net.state_dict().items())
+    _, bench = both
+    name, layer = next(iter(bench.layers.items()))
+    weight = bench.net.get_submodule(name).weight.detach().T
+    small = weight.float() * 2**-10  # a quarter of a unit in the last place
+    assert torch.equal((weight.float() + small).bfloat16(), weight)
+    fold(bench, {name: small})
+    x = torch.randn(3, weight.shape[1], generator=torch.Generator().manual_seed(0)).bfloat16()
+    change = layer.held(x, torch.zeros(3, weight.shape[0], dtype=torch.bfloat16)).float()
+    wanted = x.float() @ small.T
+    assert (change - wanted).norm() < 0.01 * wanted.norm()
 
 
 @pytest.mark.parametrize("name", ["replicate", "flora"])
@@ -106,8 +131,8 @@ def test_a_processor_without_bfloat16_is_named_once(
 ) -> None:
     for able in (True, False):
         monkeypatch.setattr("polyrank.client.precision._has_bfloat16", lambda able=able: able)
-        assert slow(both[0]) is None
-        assert (slow(both[1]) is None) == able
+        assert slow(both[0].net) is None
+        assert (slow(both[1].net) is None) == able
     told = []
     polyrank.run(
         polyrank.load_recipe(recipe, ["engine.dtype=bfloat16", "rounds=1"]), watch=told.append

@@ -54,7 +54,7 @@ def export(asked: Asked) -> list[str]:
     cut = _cut(asked, cutting.ordered(wide(one.adapter.factors)))
     made = {"command": "export", "source": str(asked.source), "examples": one.facts.get("examples")}
     write = _write_model if asked.merge else _write_adapter
-    return [cut.line, write(asked, one, cut, made)]
+    return [cut.line, write(asked, one, cut, made), *(_whole_again(asked) if asked.merge else ())]
 
 
 def served(rank: int) -> int:
@@ -127,6 +127,18 @@ def _write_model(asked: Asked, one: Incoming, cut: Cut, made: Mapping[str, Any])
     text = card.card(asked.out.name, one.base, parts, whole=True)
     merging.merge(asked.out, one, cut.factors, merging.Base(name, tuple(classes)), made, text)
     return f"model: {name} with the update in it, in {asked.out}"
+
+
+def _whole_again(asked: Asked) -> list[str]:
+    """That the update was learned beside another base than the one that it is merged into."""
+    run = run_of(asked.source)
+    base = records.load(run.records).run["recipe"]["engine"].get("base", "full") if run else "full"
+    if base == "full":
+        return []
+    return [
+        f"note: trained on the base in {base}, merged into the base as its files have it; load the "
+        "adapter on a base in the same bits for the model that was measured"
+    ]
 
 
 def _origin(asked: Asked) -> list[str]:

@@ -12,7 +12,8 @@ from transformers import AutoTokenizer
 from polyrank import files
 from polyrank.adapters.writing import provenance
 from polyrank.client.adding import add
-from polyrank.client.pretrained import located, quiet
+from polyrank.client.pretrained import located
+from polyrank.client.quieting import quiet
 from polyrank.errors import AdapterError, RankError, RecipeError
 from polyrank.lora.factor import Adapter, Factors
 from polyrank.lora.incoming import FACTS, Incoming

@@ -49,6 +49,8 @@ def name(bench: Workbench, parts: Cut, tokens: Tokens) -> str:
         "weights": fingerprint(to_bytes(frozen)),
         "tokens": fingerprint(to_bytes({"ids": tokens.ids, "starts": tokens.starts})),
     }
+    if not bench.absorbs and bench.initial.facts:
+        facts["begun"] = bench.initial.facts["sha256"]
     return fingerprint(json.dumps(facts, sort_keys=True).encode())
 
 

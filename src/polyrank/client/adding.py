@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from polyrank.errors import RankError
-from polyrank.lora.factor import Adapter, Factor
+from polyrank.lora.factor import Adapter, Dense, Factor
 from polyrank.lora.layer import shape, transposed
 from polyrank.lora.targets import adaptable
 
@@ -24,20 +24,39 @@ def add(net: Any, adapter: Adapter) -> None:
     """
     for name, factor in adapter.factors.items():
         _add(net, name, factor)
-    for name, tensor in adapter.dense.items():
-        _put(net, name, tensor)
+    put(net, adapter.dense)
 
 
-def _add(net: Any, name: str, factor: Factor) -> None:
+def fitting(net: Any, name: str, factor: Factor) -> Any:
+    """The linear layer that an update is of.
+
+    Raises:
+        RankError: there is none, or it has another shape.
+    """
     module = dict(net.named_modules()).get(name)
     if module is None or not adaptable(module):
         raise RankError(f"the model has no linear layer {name!r}")
-    if not module.weight.is_floating_point():
-        raise RankError(f"layer {name!r} of the model is quantised, and takes no update")
     if shape(module) != factor.shape:
         raise RankError(
             f"layer {name!r} has shape {factor.shape}, but {shape(module)} in the model"
         )
+    return module
+
+
+def put(net: Any, dense: Dense) -> None:
+    """Replace the tensors that an adapter keeps whole.
+
+    Raises:
+        RankError: naming the first one that does not fit.
+    """
+    for name, tensor in dense.items():
+        _put(net, name, tensor)
+
+
+def _add(net: Any, name: str, factor: Factor) -> None:
+    module = fitting(net, name, factor)
+    if not module.weight.is_floating_point():
+        raise RankError(f"layer {name!r} of the model is quantised, and takes no update")
     delta = Factor(factor.a.double(), factor.b.double(), factor.scale).delta
     module.weight.data.copy_(module.weight.double() + (delta.T if transposed(module) else delta))
 

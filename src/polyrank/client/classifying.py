@@ -14,7 +14,7 @@ from polyrank.client.pretrained import Pretrained, open_model
 from polyrank.data.batches import Batch, Tokens
 from polyrank.data.examples import Examples
 from polyrank.data.tokens import tokenize
-from polyrank.recipe.schema import Data
+from polyrank.recipe.schema import Data, Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Classifying:
     headed: ClassVar[bool] = True
     kind: ClassVar[str] = "SEQ_CLS"
 
-    def open(self, name: str, seed: int) -> Pretrained:
-        return open_model(name, self.classes, seed)
+    def open(self, name: str, seed: int, engine: Engine) -> Pretrained:
+        return open_model(name, self.classes, seed, engine)
 
     def tokens(
         self, tokenizer: Any, examples: Examples, recipe: Data, store: Path | None

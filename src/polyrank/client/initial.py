@@ -2,6 +2,8 @@
 
 W0 ← W0 + s·B A      (the run's own adapter is the sum: of this update, and of what it learned)
 
+A base below float32 would lose the update's small digits: there it stays beside the weights.
+
 So every algorithm, at whatever ranks, begins exactly where the adapter ended, and clients train
 fresh factors beside it, as they do beside pretrained weights. The modules that the adapter keeps
 whole (a head) begin as they are there.
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polyrank.client.adding import add
+from polyrank.client.adding import add, fitting, put
 from polyrank.client.pretrained import base_name
 from polyrank.errors import RankError, RecipeError, StorageError
 from polyrank.lora.algebra import total
@@ -59,13 +61,15 @@ def opened(path: Path, model: str) -> Incoming:
     return one
 
 
-def adopt(net: Any, path: Path | None, model: str) -> Initial:
+def adopt(net: Any, path: Path | None, model: str, absorbs: bool) -> Initial:
     """Add an adapter to a model that was just loaded.
 
     Args:
-        net: the model, in float32.
+        net: the model.
         path: the adapter's folder; None changes nothing.
         model: the recipe's.
+        absorbs: whether the update goes into the weights; else they stay, and it has to be held
+            beside them.
 
     Raises:
         RecipeError: as for `opened`, or it does not fit the model.
@@ -76,7 +80,12 @@ def adopt(net: Any, path: Path | None, model: str) -> Initial:
     factors = {n: Factor(f.a.float(), f.b.float(), f.scale) for n, f in one.adapter.factors.items()}
     adapter = Adapter(factors, {n: t.float() for n, t in one.adapter.dense.items()})
     try:
-        add(net, adapter)
+        if absorbs:
+            add(net, adapter)
+        else:
+            put(net, adapter.dense)
+            for name, factor in factors.items():
+                fitting(net, name, factor)
     except RankError as error:
         raise RecipeError(KEY, f"{path}: {error}") from None
     ranks = sorted({f.rank for f in factors.values()})

@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from polyrank.client.private import Private, base_of
 from polyrank.data.batches import Indices, Tokens
+from polyrank.lora.update import Update, same
 from polyrank.messages import Client, Download
 from polyrank.recipe.schema import Local, Lora
 
@@ -46,14 +44,14 @@ class Job(NamedTuple):
         client: who, and at which rank.
         download: what it was sent.
         before: what it kept until now.
-        base: by layer, the dense updates that its base holds with the download's folds.
+        base: by layer, the updates that its base holds with the download's folds.
     """
 
     share: Share
     client: Client
     download: Download
     before: Private
-    base: Mapping[str, Tensor]
+    base: Mapping[str, Update]
 
 
 def job(share: Share, client: Client, download: Download, before: Private) -> Job:
@@ -85,5 +83,5 @@ def _alike(one: Job, other: Job) -> bool:
         and one.download.train == other.download.train
         and one.share.tokens is other.share.tokens
         and one.base.keys() == other.base.keys()
-        and all(torch.equal(t, other.base[name]) for name, t in one.base.items())
+        and all(same(update, other.base[name]) for name, update in one.base.items())
     )

@@ -20,7 +20,9 @@ from torch import Tensor
 from polyrank.client.checkpointing import checkpoints, whole
 from polyrank.client.model import Workbench, template
 from polyrank.client.placing import place, trainable
+from polyrank.client.quantised import moment, scales
 from polyrank.errors import RecipeError
+from polyrank.lora.layer import LoraLayer
 from polyrank.ranks import rounded_up
 from polyrank.seeds import seeded
 
@@ -104,17 +106,21 @@ def profile(bench: Workbench, batch: int, length: int, moments: int = 2) -> Prof
         moments: tensors that the optimizer keeps per parameter (AdamW: 2).
     """
     place(bench, {})
-    model = sum(t.nbytes for t in (*bench.net.parameters(), *bench.net.buffers()))
-    model += sum(t.nbytes for t in bench.exact.values())
+    model = weights(bench)
     unit = template(bench, 1)
     per_rank = sum(f.a.nbytes + f.b.nbytes for f in unit.values())
     dense = sum(p.nbytes for p in trainable(bench)[1])
     one, two = (_kept(bench, rank, batch, length) for rank in (1, 2))
     slope = sum(two) - sum(one)
     # On the way back an operation has the gradients of its output and its input at once.
-    fixed = model + dense * (1 + moments) + sum(one) - slope + 2 * max(one)
+    fixed = model + dense * (1 + moments) + sum(one) - slope + 2 * max(one) + moment(bench.net)
     limit = min(min(f.shape) for f in unit.values())
     return Profile(fixed, slope + per_rank * (2 + moments), limit, model, 2 * per_rank)
+
+
+def weights(bench: Workbench) -> int:
+    """Bytes of the model as it is kept, with the folds beside its weights."""
+    return sum(t.nbytes for t in _own(bench)) + scales(bench.net)
 
 
 def _kept(bench: Workbench, rank: int, batch: int, length: int) -> list[int]:
@@ -131,7 +137,7 @@ def _saved(bench: Workbench, rank: int, batch: int, length: int) -> list[int]:
     """Bytes of each block of memory, the model's own apart, that a forward pass saves."""
     place(bench, template(bench, rank))
     trainable(bench)
-    own = {t.untyped_storage().data_ptr() for t in (*bench.net.parameters(), *bench.net.buffers())}
+    own = {t.untyped_storage().data_ptr() for t in _own(bench)}
     kept: list[Tensor] = []  # alive, so that no address is used twice
 
     def keep(tensor: Tensor) -> Tensor:
@@ -145,6 +151,13 @@ def _saved(bench: Workbench, rank: int, batch: int, length: int) -> list[int]:
     place(bench, {})
     sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
     return [size for address, size in sizes.items() if address not in own]
+
+
+def _own(bench: Workbench) -> list[Tensor]:
+    """The model's tensors, and the folds beside its weights."""
+    layers = [m for m in bench.net.modules() if isinstance(m, LoraLayer)]
+    beside = [t for layer in layers for t in layer.beside]
+    return [*bench.net.parameters(), *bench.net.buffers(), *beside]
 
 
 def _batch(bench: Workbench, batch: int, length: int) -> dict[str, Tensor]:

@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from polyrank.client.classifying import Classifying
 from polyrank.client.initial import Initial, adopt
 from polyrank.client.objective import Objective
+from polyrank.client.precision import narrow
+from polyrank.client.quantised import quantised
 from polyrank.client.writing import Writing, at_marks, chosen
 from polyrank.data.batches import Batch, Tokens
 from polyrank.errors import RankError, RecipeError, nearest
@@ -21,13 +24,15 @@ from polyrank.lora.head import attach as attach_head
 from polyrank.lora.layer import LoraLayer, attach, transposed
 from polyrank.lora.peft import HEAD_MODULES, module_to_save
 from polyrank.lora.targets import check_rank, find
-from polyrank.recipe.schema import Lora
+from polyrank.lora.update import Update, dense, joined
+from polyrank.recipe.schema import Engine, Lora
 from polyrank.recipe.tasks import Task
 
 OBJECTIVES: Mapping[Task, Callable[[tuple[str, ...]], Objective]] = {
     "classification": Classifying,
     "causal-lm": Writing,
 }
+FULL = Engine()
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 
@@ -44,8 +49,9 @@ class Workbench:
         base: the model's name on the hub, or its path.
         objective: what it is trained for.
         notes: what was done where its files say nothing, as lines.
-        pristine: pretrained weights, in float32, of the modules that hold a fold.
-        exact: the adapted modules' pretrained weights in float32, where `net` has them in less.
+        absorbs: whether a fold goes into the weights. One in float32 does; weights below that would
+            lose its small digits, and it stays beside them.
+        pristine: pretrained weights of the modules that took up a fold.
         cached: by the id of its `Tokens`, what gives logits from kept activations.
         heads: the head's linear layers, by the name of the module, where every client on the bench
             can have its own.
@@ -61,8 +67,8 @@ class Workbench:
     base: str
     objective: Objective
     notes: tuple[str, ...] = ()
+    absorbs: bool = True
     pristine: dict[str, Tensor] = field(default_factory=dict)
-    exact: dict[str, Tensor] = field(default_factory=dict)
     cached: dict[int, Callable[[Batch], Tensor]] = field(default_factory=dict)
     heads: dict[str, HeadLayer] = field(default_factory=dict)
     initial: Initial = field(default_factory=Initial)
@@ -70,9 +76,10 @@ class Workbench:
 
 
 def load(
-    name: str, classes: Sequence[str], lora: Lora, seed: int, task: Task = "classification"
-) -> Workbench:
-    """The model for these classes, frozen, in float32; its new head is drawn from the seed.
+    name: str, classes: Sequence[str], lora: Lora, seed: int, task: Task = "classification",
+    engine: Engine = FULL,
+) -> Workbench:  # fmt: skip
+    """The model for these classes, frozen; its new head is drawn from the seed, in float32.
 
     Args:
         name: an embedded model, a folder, or a model on the Hugging Face hub.
@@ -80,6 +87,7 @@ def load(
         lora: which layers are adapted, and whether the head is trained.
         seed: the recipe's seed; the same seed gives the same head everywhere.
         task: what it is trained for.
+        engine: what the base is kept in.
 
     Raises:
         RecipeError: the model cannot be loaded, a target names no layer of it, or the adapter to
@@ -87,8 +95,9 @@ def load(
         StorageError: the embedded model's file is not the one that was published.
     """
     objective = OBJECTIVES[task](tuple(classes))
-    net, tokenizer, new, base, notes = objective.open(name, seed)
-    initial = adopt(net, lora.init_from, name)
+    net, tokenizer, new, base, notes = objective.open(name, seed, engine)
+    absorbs = engine.dtype == "float32" and not any(quantised(net))
+    initial = adopt(net, lora.init_from, name, absorbs)
     net.requires_grad_(False)
     quicken(net)
     head = _head(net, new) if objective.headed else ()
@@ -99,14 +108,20 @@ def load(
             f"found no classification head in {name!r} (looked for {', '.join(HEAD_MODULES)}); "
             "set it to false to train the factors alone",
         )
+    narrow(net, head, getattr(torch, engine.dtype))
     whole = {module_to_save(n) for n in head} if objective.headed else _output(net)
     layers = {n: attach(m, lora.dropout) for n, m in find(net, lora.targets, whole).items()}
     own = {n: net.get_submodule(n) for n in dict.fromkeys(n.rpartition(".")[0] for n in head)}
     heads = {n: attach_head(m) for n, m in own.items() if isinstance(m, nn.Linear)}
-    return Workbench(
-        net, tokenizer, layers, head, train_head, base, objective, notes, heads=heads,
+    bench = Workbench(
+        net, tokenizer, layers, head, train_head, base, objective, notes, absorbs, heads=heads,
         initial=initial,
     )  # fmt: skip
+    if not absorbs:
+        for other in initial.adapter.factors.keys() - layers.keys():
+            attach(net.get_submodule(other))
+        fold(bench, {})
+    return bench
 
 
 def _head(net: Any, new: Collection[str]) -> tuple[str, ...]:
@@ -130,27 +145,39 @@ def template(bench: Workbench, rank: int) -> dict[str, Factor]:
     return {name: zeros(shape, rank) for name, shape in shapes(bench).items()}
 
 
-def fold(bench: Workbench, deltas: Mapping[str, Tensor]) -> None:
+def fold(bench: Workbench, updates: Mapping[str, Update]) -> None:
     """W := W_pretrained + ΔW, bit for bit W_pretrained where no ΔW is given.
 
-    The sum is one of float32; a net in less has it rounded once.
+    Where the base does not absorb it, ΔW stays beside W as a frozen term, in the dtype that is
+    computed in: y = W x + ΔW x.
 
     Args:
-        deltas: dense updates (out, in) by layer name; they replace what was folded before.
+        updates: (out, in) by layer name; they replace what was folded before.
 
     Raises:
         RankError: a name or a shape that this model does not have.
     """
-    check_shapes({n: t.shape for n, t in deltas.items()}, shapes(bench))
-    for name in deltas.keys() | bench.pristine.keys():
+    check_shapes({n: u.shape for n, u in updates.items()}, shapes(bench))
+    if bench.absorbs:
+        _absorb(bench, updates)
+        return
+    begun, dtype = bench.initial.adapter.factors, next(bench.net.parameters()).dtype
+    for name in bench.layers.keys() | begun.keys():
+        update = updates.get(name)
+        both = joined(update, begun[name]) if name in begun else update
+        bench.net.get_submodule(name).lora.hold(both, dtype)
+
+
+def _absorb(bench: Workbench, updates: Mapping[str, Update]) -> None:
+    for name in updates.keys() | bench.pristine.keys():
         module = bench.net.get_submodule(name)
-        if name not in deltas:
+        if name not in updates:
             module.weight.data.copy_(bench.pristine.pop(name))
             continue
         if name not in bench.pristine:
-            bench.pristine[name] = bench.exact.get(name, module.weight).detach().clone()
-        delta = deltas[name].T if transposed(module) else deltas[name]
-        module.weight.data.copy_(bench.pristine[name] + delta)
+            bench.pristine[name] = module.weight.detach().clone()
+        delta = dense(updates[name])
+        module.weight.data.copy_(bench.pristine[name] + (delta.T if transposed(module) else delta))
 
 
 def logits(bench: Workbench, tokens: Tokens, batch: Batch) -> Float[Tensor, "predictions classes"]:
@@ -182,7 +209,8 @@ def longest_text(bench: Workbench) -> int | None:
 
 def stored_transposed(bench: Workbench) -> bool:
     """Whether the adapted layers keep their weight as (in, out): PEFT's `fan_in_fan_out`."""
-    return any(transposed(bench.net.get_submodule(name)) for name in bench.layers)
+    modules = [bench.net.get_submodule(name) for name in bench.layers]
+    return any(transposed(m) or getattr(m, "source_cls", None) is Conv1D for m in modules)
 
 
 def shapes(bench: Workbench) -> dict[str, tuple[int, int]]:

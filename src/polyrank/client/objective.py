@@ -14,7 +14,7 @@ from torch import Tensor
 from polyrank.client.pretrained import Pretrained
 from polyrank.data.batches import Batch, Tokens
 from polyrank.data.examples import Examples
-from polyrank.recipe.schema import Data
+from polyrank.recipe.schema import Data, Engine
 
 Metric = Literal["accuracy", "loss"]
 
@@ -60,8 +60,8 @@ class Objective(Protocol):
         """What an adapter's configuration calls the task."""
         ...
 
-    def open(self, name: str, seed: int) -> Pretrained:
-        """Load a model by name, in float32; parameters that its files lack are drawn by seed."""
+    def open(self, name: str, seed: int, engine: Engine) -> Pretrained:
+        """Load a model by name; parameters that its files lack are drawn by seed."""
         ...
 
     def tokens(

@@ -3,39 +3,33 @@
 y = W₁₆ x + s · B₁₆ A₁₆ x     (A and B are kept in float32; head, loss and optimizer are float32)
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from polyrank.client.model import Workbench
 
-
-def narrow(bench: Workbench, dtype: torch.dtype) -> None:
+def narrow(net: Any, head: Collection[str], dtype: torch.dtype) -> None:
     """Keep the base's weights in `dtype`, and compute with them so.
 
-    The adapted modules' weights stay beside them in float32: folds are added there, and rounded
-    once.
-
     Args:
-        bench: a model as it was loaded, in float32.
+        net: a model as it was loaded; what is quantised stays so.
+        head: names of the parameters that stay in float32.
         dtype: float32 changes nothing.
     """
     if dtype == torch.float32:
         return
-    own = {id(p) for layer in bench.layers.values() for p in layer.parameters()}
-    for name in bench.layers:
-        bench.exact[name] = bench.net.get_submodule(name).weight.detach()
-    for name, parameter in bench.net.named_parameters():
-        if name not in bench.head and id(parameter) not in own:
+    for name, parameter in net.named_parameters():
+        if name not in head and parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
-    for name in dict.fromkeys(n.rpartition(".")[0] for n in bench.head):
-        bench.net.get_submodule(name).register_forward_pre_hook(_widened)
+    for name in dict.fromkeys(n.rpartition(".")[0] for n in head):
+        net.get_submodule(name).register_forward_pre_hook(_widened)
 
 
-def slow(bench: Workbench) -> str | None:
+def slow(net: Any) -> str | None:
     """Why this machine is slow with the model's dtype; None where it is not."""
-    weight = next(bench.net.parameters())
+    weight = next(net.parameters())
     if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or _has_bfloat16():
         return None
     return (

@@ -3,8 +3,7 @@
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +11,17 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
 
+from polyrank.client.quantised import arguments, steady
+from polyrank.client.quieting import quiet
 from polyrank.data.cache import folder as cache_folder
 from polyrank.errors import RecipeError, StorageError, nearest
 from polyrank.lora.peft import HEAD_MODULES
+from polyrank.recipe.schema import Engine
 from polyrank.seeds import seeded
 
+FULL = Engine()
+_PAGE = 4096  # bytes; the smallest that systems use
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # what the embedded model is called on the hub
 _MINILM_SIZE = 90_868_376  # bytes
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -31,7 +34,7 @@ _FILES = [
 
 
 class Pretrained(NamedTuple):
-    """A model in float32, its tokenizer, the parameters that are new, the model's name, and what
+    """A model, its tokenizer, the parameters that are new, the model's name, and what
     was done where its files say nothing, as lines."""
 
     net: Any
@@ -41,19 +44,20 @@ class Pretrained(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def open_model(name: str, classes: Sequence[str], seed: int) -> Pretrained:
-    """Load a sequence classifier; parameters that its files lack are drawn from the seed.
+def open_model(name: str, classes: Sequence[str], seed: int, engine: Engine = FULL) -> Pretrained:
+    """Load a sequence classifier in float32; parameters that its files lack are drawn by seed.
 
     Args:
         name: "minilm", a folder, or a name on the hub.
         classes: class names, in the order of the logits.
         seed: the recipe's seed.
+        engine: how linear layers are kept.
 
     Raises:
         RecipeError: there is no such model, or it is not a classifier.
         StorageError: the embedded model's file is not the one that was published.
     """
-    net, tokenizer, info = _opened(name, seed, lambda folder: _classifier(folder, classes))
+    net, tokenizer, info = _opened(name, seed, lambda folder: _classifier(folder, classes, engine))
     if tokenizer.pad_token is None:
         # GPT-2 and Llama have no padding token, and find the last token of a text by it.
         tokenizer.pad_token = tokenizer.eos_token
@@ -64,17 +68,18 @@ def open_model(name: str, classes: Sequence[str], seed: int) -> Pretrained:
     return Pretrained(net, tokenizer, new, base_name(name))
 
 
-def open_writer(name: str, seed: int) -> Pretrained:
-    """Load a causal language model.
+def open_writer(name: str, seed: int, engine: Engine = FULL) -> Pretrained:
+    """Load a causal language model, in the dtype that it is computed in.
 
     Args:
         name: "docstrings-llama", a folder, or a name on the hub.
         seed: the recipe's seed.
+        engine: its dtype, and how linear layers are kept.
 
     Raises:
         RecipeError: there is no such model, or it is no language model.
     """
-    net, tokenizer, info = _opened(name, seed, _writer)
+    net, tokenizer, info = _opened(name, seed, lambda folder: _writer(folder, engine))
     _new(name, info, ())
     net.config.use_cache = False  # of keys and values: they are for generating, not for training
     notes = []
@@ -119,26 +124,41 @@ def _opened(
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise RecipeError("model", f"{name!r} cannot be loaded: {_first_line(error)}") from error
+    steady(net)
+    _read(net)
     return net, tokenizer, info
 
 
-def _classifier(folder: Path, classes: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+def _read(net: Any) -> None:
+    """Read weights that are only mapped: what is measured then finds them in memory."""
+    for parameter in net.parameters():
+        parameter.data.flatten()[:: _PAGE // parameter.element_size()].clone()
+
+
+def _classifier(folder: Path, classes: Sequence[str], engine: Engine) -> tuple[Any, dict[str, Any]]:
+    # In float32 whatever the engine's dtype: the head stays in it.
     return AutoModelForSequenceClassification.from_pretrained(
         folder,
         id2label=dict(enumerate(classes)),
         label2id={label: i for i, label in enumerate(classes)},
         ignore_mismatched_sizes=True,  # a head for other classes; `_new` refuses anything else
+        dtype=torch.float32,
+        **arguments(engine, headed=True),
         **_PLAIN,
     )
 
 
-def _writer(folder: Path) -> tuple[Any, dict[str, Any]]:
-    return AutoModelForCausalLM.from_pretrained(folder, **_PLAIN)
+def _writer(folder: Path, engine: Engine) -> tuple[Any, dict[str, Any]]:
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, engine.dtype),
+        **arguments(engine, headed=False),
+        **_PLAIN,
+    )
 
 
 _PLAIN: dict[str, Any] = {
-    "dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False,
-    "output_loading_info": True,
+    "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True,
 }  # fmt: skip
 
 
@@ -209,17 +229,3 @@ def _new(name: str, info: dict[str, Any], heads: Collection[str]) -> frozenset[s
             what = "has another shape in" if key in other_shape else "is missing from"
             raise RecipeError("model", f"{name!r}: {key} {what} the model's files")
     return new
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars, and no report of a new head: it is new on purpose."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

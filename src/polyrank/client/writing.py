@@ -19,7 +19,7 @@ from polyrank.data.batches import Batch, Tokens
 from polyrank.data.examples import Examples
 from polyrank.data.spoken import cut, tokenize
 from polyrank.data.templates import choose
-from polyrank.recipe.schema import Data
+from polyrank.recipe.schema import Data, Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Writing:
     headed: ClassVar[bool] = False
     kind: ClassVar[str] = "CAUSAL_LM"
 
-    def open(self, name: str, seed: int) -> Pretrained:
-        return open_writer(name, seed)
+    def open(self, name: str, seed: int, engine: Engine) -> Pretrained:
+        return open_writer(name, seed, engine)
 
     def tokens(
         self, tokenizer: Any, examples: Examples, recipe: Data, store: Path | None

@@ -26,6 +26,7 @@ from polyrank.recipe import Recipe
 from polyrank.server.loop import Plan
 
 FEW, TRIES = 4, 3  # steps that are timed together, and how often
+LONG = 2.0  # seconds of a step of which one by itself says enough
 
 
 class Need(NamedTuple):
@@ -108,9 +109,10 @@ def _pace(recipe: Recipe, setup: Setup, plan: Plan, client: Client) -> Pace:
         fit(setup.bench, task, [one])
         return time.perf_counter() - begun
 
-    timed(1)  # the first step of a process takes longer
-    pairs = [(timed(1), timed(1 + FEW)) for _ in range(TRIES)]
-    step = median((more - first) / FEW for first, more in pairs)
+    # The first step of a process takes longer.
+    few, tries = (FEW, TRIES) if timed(1) < LONG else (1, 1)
+    pairs = [(timed(1), timed(1 + few)) for _ in range(tries)]
+    step = median((more - first) / few for first, more in pairs)
     return Pace(max(0.0, median(first for first, _ in pairs) - step), step)
 
 

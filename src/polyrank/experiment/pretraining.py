@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 
 from polyrank import files
 from polyrank.client import pretraining
-from polyrank.client.pretrained import quiet, small_llama
+from polyrank.client.pretrained import small_llama
+from polyrank.client.quieting import quiet
 from polyrank.data import docstrings
 from polyrank.data.dialogues import DIALOGUES
 from polyrank.data.examples import Examples

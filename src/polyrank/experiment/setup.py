@@ -17,7 +17,6 @@ from polyrank.client.memory import Profile, profile
 from polyrank.client.model import Workbench, longest_text, template
 from polyrank.client.model import load as load_model
 from polyrank.client.placing import dense
-from polyrank.client.precision import narrow
 from polyrank.client.prefix import cached
 from polyrank.client.sparing import spare
 from polyrank.data import partition, source, tokens
@@ -92,8 +91,8 @@ def prepare(recipe: Recipe) -> Setup:
 
 def workbench(recipe: Recipe, classes: Sequence[str]) -> Workbench:
     """The recipe's model for these classes, the same on every machine."""
-    bench = load_model(recipe.model, classes, recipe.lora, recipe.seed, recipe.task)
-    narrow(bench, getattr(torch, recipe.engine.dtype))
+    how = (recipe.lora, recipe.seed, recipe.task, recipe.engine)
+    bench = load_model(recipe.model, classes, *how)
     if recipe.engine.checkpointing:
         checkpoint(bench)
     _check_length(recipe, bench)
@@ -164,7 +163,7 @@ def shared(recipe: Recipe) -> str:
     lora = recipe.lora.model_copy(
         update={"ranks": 1, "scale": None, "alpha": None, "rslora": False}
     )
-    engine = (recipe.engine.dtype, recipe.engine.checkpointing)
+    engine = (recipe.engine.dtype, recipe.engine.base, recipe.engine.checkpointing)
     model = (recipe.task, recipe.model, recipe.cache, engine)
     return repr((*model, recipe.data, recipe.generation, lora, recipe.seed))
 

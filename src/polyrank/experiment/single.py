@@ -59,7 +59,7 @@ def go(
     run = begin(recipe, setup or prepare(recipe), folder.clients)
     _restore(run, folder)
     watch(Began(label, folder.path, run.federation.round, recipe.rounds))
-    for line in (*run.setup.notes, slow(run.setup.bench)):
+    for line in (*run.setup.notes, slow(run.setup.bench.net)):
         if line:
             watch(Warned(line))
     if run.federation.round == 0:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from polyrank.client.job import Share
+from polyrank.client.memory import weights
 from polyrank.client.model import Workbench
 from polyrank.client.room import free
 from polyrank.data import columns, files, partition
@@ -59,8 +60,7 @@ def labels(recipe: Recipe, site: Site) -> dict[str, int]:
 def available(bench: Workbench) -> int:
     """MiB for training: half of what is free, and what the model has already; 0 is unknown."""
     room = free(next(bench.net.parameters()).device)
-    model = sum(t.nbytes for t in (*bench.net.parameters(), *bench.net.buffers()))
-    return 0 if room is None else (room // 2 + model) >> 20
+    return 0 if room is None else (room // 2 + weights(bench)) >> 20
 
 
 def _part(recipe: Recipe, site: Site) -> Prepared:

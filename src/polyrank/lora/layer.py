@@ -1,4 +1,6 @@
-"""LoRA on one module: W x + s · B A dropout(x) (Hu et al., arXiv 2106.09685).
+"""LoRA on one module: W x + ΔW x + s · B A dropout(x) (Hu et al., arXiv 2106.09685).
+
+ΔW is a fold that the weight cannot take up, frozen beside it.
 
 A forward hook adds the update, so that every module of the base model keeps its name and type.
 """
@@ -15,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from polyrank.lora.dropout import dropped
 from polyrank.lora.factor import Factor
+from polyrank.lora.update import Update
 
 
 class Pair(nn.Module):
@@ -66,10 +69,34 @@ class LoraLayer(nn.Module):
         nothing = Factor(torch.zeros(0, shape[1]), torch.zeros(shape[0], 0))
         self.pairs: Any = nn.ModuleList([Pair(nothing)])  # one per client on the bench
         self.active: tuple[int, ...] = (0,)  # of which clients, one after another, a batch has rows
+        self.beside: tuple[Tensor, ...] = ()  # ΔW, or B and A: what comes last multiplies first
 
     def place(self, pairs: Iterable[Pair]) -> None:
         """Replace what was there."""
         self.pairs = nn.ModuleList(pairs)
+
+    def hold(self, update: Update | None, dtype: torch.dtype) -> None:
+        """Keep a fold beside the weight, in the place of the one before; None is none.
+
+        Args:
+            update: ΔW (out, in), or its factors.
+            dtype: what it is computed in.
+        """
+        sides: tuple[Tensor, ...] = ()
+        if isinstance(update, Tensor):
+            sides = (update,)
+        elif update is not None:
+            sides = (update.scale * update.b, update.a)
+        self.beside = tuple(t.detach().to(dtype) for t in sides)
+
+    def held(
+        self, x: Float[Tensor, "rows *places in"], out: Float[Tensor, "rows *places out"]
+    ) -> Float[Tensor, "rows *places out"]:
+        """The module's output with the fold that is beside its weight."""
+        inner = x.to(out.dtype).flatten(0, -2)
+        for side in reversed(self.beside[1:]):
+            inner = functional.linear(inner, side)
+        return torch.addmm(out.flatten(0, -2), inner, self.beside[0].mT).view(out.shape)
 
     @property
     def empty(self) -> bool:
@@ -122,6 +149,8 @@ def attach(module: nn.Module, dropout: float = 0.0) -> LoraLayer:
 
 def _add(module: Any, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
     # A module-level function with the layer as a child: copies and moves of the model stay whole.
+    if module.lora.beside:
+        out = module.lora.held(args[0], out)
     return out if module.lora.empty else module.lora(args[0], out)
 
 
@@ -135,6 +164,8 @@ def transposed(module: nn.Module) -> bool:
 
 
 def shape(module: nn.Module) -> tuple[int, int]:
-    """(out, in) of a Linear or Conv1D."""
-    first, second = module.get_parameter("weight").shape
-    return (second, first) if transposed(module) else (first, second)
+    """(out, in) of a Linear, quantised or not, or a Conv1D."""
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    inner, out = module.get_parameter("weight").shape
+    return out, inner

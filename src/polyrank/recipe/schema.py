@@ -133,6 +133,10 @@ class Engine(Part):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the frozen base is kept and computed in. Factors, head, loss and optimizer are float32
     in either; in bfloat16 results differ by its rounding."""
+    base: Literal["full", "int8", "int4"] = "full"
+    """What the weights of the base's linear layers are kept in: full (as dtype says), int8, or
+    int4 (NF4), by the library bitsandbytes (`pip install 'polyrank[quantised]'`). All arithmetic
+    is in dtype; outputs and embeddings are as dtype says."""
     checkpointing: bool = False
     """Compute each block's activations again on the way back instead of keeping them: less memory,
     more time, the same results."""
@@ -208,6 +212,12 @@ class Recipe(Part):
     def _keys_of_task(self) -> "Recipe":
         if (mistake := strays(self)) is not None:
             raise mistake
+        return self
+
+    @model_validator(mode="after")
+    def _cache_of_full_base(self) -> "Recipe":
+        if self.cache != "off" and self.engine.base != "full":
+            raise conflict("cache", f"{self.cache} needs engine.base full, not {self.engine.base}")
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ What a client does with a download (folds, kept sides, a seed, a core, a choice 
 the package's own, or follows client/fit.py.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +18,7 @@ from polyrank.client.rules import chosen, pruned
 from polyrank.client.start import begin
 from polyrank.lora.algebra import half, regauge, take
 from polyrank.lora.factor import Factor, parameters
+from polyrank.lora.update import Update, dense
 from polyrank.messages import Client, Download, Upload
 from polyrank.reproduce.toy import (
     EXAMPLES,
@@ -82,7 +83,7 @@ class Players:
         drawn = begin(download, client, template(self.setting, client.rank), before)
         # A client trains at the scale of its recipe, here 1, whatever the scale it was sent.
         whole, core = regauge(drawn[LAYER], 1.0), download.core.get(LAYER)
-        begun = base.get(LAYER, torch.zeros_like(self.problem.optimum)) + _delta(whole, core)
+        begun = _held(base, self.problem) + _delta(whole, core)
         noise = self._noise(round, client)
         slots = self._slots(client, download, (begun, whole), noise[0])
         start = take(whole, slots[LAYER]) if slots else whole
@@ -136,6 +137,10 @@ class Players:
         n = self.setting.size
         shape = (self.setting.steps, n, n)
         return self.setting.noise * normal(shape, self.seed, "noise", round, client.id)
+
+
+def _held(base: Mapping[str, Update], problem: Problem) -> Matrix:
+    return dense(base[LAYER]) if LAYER in base else torch.zeros_like(problem.optimum)
 
 
 def _delta(f: Factor, core: Tensor | None) -> Matrix:
