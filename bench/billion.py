@@ -8,7 +8,6 @@ import json
 import random
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from bench.section import Limits, Row, Section
 from bench.simulation import no_bf16
 from polyrank.client.memory import weights
 from polyrank.client.pretraining import tokenizer
-from polyrank.client.room import peak
+from polyrank.client.room import forget_peak, peak
 from polyrank.experiment.planning import Need, needs
 from polyrank.experiment.ready import prepared
 from polyrank.experiment.running import begin
@@ -103,16 +102,10 @@ def measured(args: dict[str, Any]) -> Job:
         return {"memory": peak(), "s": sum(r.seconds for r in done.replies), **started}
 
     def once() -> Round:
-        _forget_peak()
+        forget_peak()  # so that a round's is its own
         return next(iter(train(run.plan, run.exchange, run.federation)))
 
     return Job(once, told)
-
-
-def _forget_peak() -> None:
-    """Of memory until now, so that a round's is its own (Linux)."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _written(args: dict[str, Any]) -> int:

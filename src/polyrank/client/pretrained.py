@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from polyrank.client.quantised import arguments, steady
 from polyrank.client.quieting import quiet
+from polyrank.client.room import give_back
 from polyrank.data.cache import folder as cache_folder
 from polyrank.errors import RecipeError, StorageError, nearest
 from polyrank.lora.peft import HEAD_MODULES
@@ -126,6 +127,7 @@ def _opened(
         raise RecipeError("model", f"{name!r} cannot be loaded: {_first_line(error)}") from error
     steady(net)
     _read(net)
+    give_back()
     return net, tokenizer, info
 
 

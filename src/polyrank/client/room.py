@@ -1,5 +1,6 @@
 """How much memory is free on this machine or in the process's container, and how much it has."""
 
+import ctypes
 import os
 import resource
 import sys
@@ -41,6 +42,15 @@ def forget_peak() -> None:
 def peak() -> int:
     """The most bytes of memory that this process has had."""
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+
+
+def give_back() -> None:
+    """Return memory that was let go of to the system: by itself glibc keeps some of it.
+
+    What loading a model takes for a moment, a billion bytes and more, may else stay.
+    """
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def _status(key: str) -> int:
