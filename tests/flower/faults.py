@@ -189,6 +189,7 @@ class Deployed:
 
     def kill_site(self, site: str) -> None:
         """SIGKILL for all of a site's processes, those too that are forked in the meantime."""
+        os.kill(self.trainer(site), signal.SIGKILL)  # before it has come to the end of its part
         self.kill(site)
 
         def gone() -> bool:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 SHORT, LONG = 45, 120  # seconds for a round
 OWN = [
     "algorithm=flora", "data.clients=3", "lora.ranks=[1,4,8]", "rounds=4", "engine.group=1",
-    "local.steps=100",
+    "local.steps=300",
 ]  # fmt: skip
 
 
