@@ -90,17 +90,12 @@ def _recipe(args: Row) -> Row:
     }
 
 
-def _memory(key: str) -> float:
-    """VmHWM (the peak) or VmRSS (now) of this process, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024 / 1e6
-
-
 def _simulate(args: Row) -> Row:
     """Rounds in this process; what is timed begins with the interpreter, imports and all."""
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
+    from polyrank.client.room import peak, resident
     from polyrank.experiment.ready import prepared
     from polyrank.experiment.running import begin, first
     from polyrank.recipe import Recipe
@@ -111,27 +106,27 @@ def _simulate(args: Row) -> Row:
 
     def stepped(*_: object) -> None:
         if not begun:
-            begun.append((time.time() - args["born"], _memory("VmHWM")))
+            begun.append((time.time() - args["born"], peak() / 1e6))
 
     register_optimizer_step_post_hook(stepped)
     recipe = Recipe.model_validate(_recipe(args))
     run = begin(recipe, prepared(recipe), None)
     first(run, "scale")
-    seconds, resident, at = [], [], time.perf_counter()
+    seconds, held, at = [], [], time.perf_counter()
     for done in train(run.plan, run.exchange, run.federation):
         if done.left_out:
             raise RuntimeError(str(done.left_out[0].failure))
         run.accept(done)
         seconds.append(time.perf_counter() - at)
-        resident.append(_memory("VmRSS"))
+        held.append(resident() / 1e6)
         at = time.perf_counter()
     return {
         "clients": args["clients"],
         "first_step_s": begun[0][0],
         "first_step_mb": begun[0][1],
         "round_s": median(seconds[1:] or seconds),
-        "last_mb": resident[-1],
-        "growth_mb_a_round": (resident[-1] - resident[0]) / max(1, len(resident) - 1),
+        "last_mb": held[-1],
+        "growth_mb_a_round": (held[-1] - held[0]) / max(1, len(held) - 1),
     }
 
 

@@ -7,7 +7,6 @@ tokens, of which a share is to be learned. Each way in a process of its own, in 
 five steps.
 """
 
-import resource
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import time
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from polyrank.client.room import peak
 from polyrank.client.writing import Writing, at_marks, chosen
 from polyrank.data.batches import Batch
 
@@ -44,7 +44,7 @@ def measure(sparing: bool, share: float) -> tuple[float, float]:
             out = chosen(net(input_ids=ids, attention_mask=ones).logits.float(), batch)
         torch.autograd.backward(Writing(()).losses(out, batch)[0].sum())
         times.append(time.perf_counter() - begun)
-    return min(times), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return min(times), peak() / 1e6
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from polyrank.client.classifying import Classifying
 from polyrank.client.initial import Initial, adopt
 from polyrank.client.objective import Objective
 from polyrank.client.precision import narrow
+from polyrank.client.pretrained import FULL
 from polyrank.client.quantised import quantised
 from polyrank.client.writing import Writing, at_marks, chosen
 from polyrank.data.batches import Batch, Tokens
@@ -32,7 +33,6 @@ OBJECTIVES: Mapping[Task, Callable[[tuple[str, ...]], Objective]] = {
     "classification": Classifying,
     "causal-lm": Writing,
 }
-FULL = Engine()
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 

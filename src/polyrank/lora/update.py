@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyrank.lora.algebra import stack
+from polyrank.lora.algebra import identical, stack
 from polyrank.lora.factor import Factor
 
 Update = Factor | Tensor
@@ -40,8 +40,7 @@ def same(one: Update, other: Update) -> bool:
     if isinstance(one, Tensor) or isinstance(other, Tensor):
         both = isinstance(one, Tensor) and isinstance(other, Tensor)
         return both and torch.equal(one, other)  # type: ignore[arg-type]
-    alike = one.scale == other.scale and one.a.shape == other.a.shape
-    return alike and torch.equal(one.a, other.a) and torch.equal(one.b, other.b)
+    return identical(one, other)
 
 
 def _smaller(parts: Sequence[Factor]) -> bool:

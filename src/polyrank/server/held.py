@@ -7,11 +7,9 @@ drift = ‖Σ_i p_i (M_i − ΔW_t)‖                 (each layer relative to �
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-import torch
-
 from polyrank.algorithm import Algorithm, Held, State
 from polyrank.client.start import begin
-from polyrank.lora.algebra import inner, stack
+from polyrank.lora.algebra import identical, inner, stack
 from polyrank.lora.factor import Factor, Factors
 from polyrank.messages import Client
 
@@ -74,7 +72,7 @@ def _apart(terms: Sequence[tuple[float, Factor]], whole: Factor, size: float) ->
     """‖Σ w·term − whole‖² / ‖whole‖²; a term that equals `whole` cancels exactly."""
     if size <= 0:
         return 0.0
-    equal = [_equal(f, whole) for _, f in terms]
+    equal = [identical(f, whole) for _, f in terms]
     # Of `whole` that is left over:
     share = 1.0 - sum(w for (w, _), same in zip(terms, equal, strict=True) if same)
     others = [(w, f) for (w, f), same in zip(terms, equal, strict=True) if not same and f.b.any()]
@@ -93,7 +91,7 @@ def _merged(terms: Sequence[tuple[float, Factor]]) -> list[tuple[float, Factor]]
     merged: list[tuple[float, Factor]] = []
     for weight, f in terms:
         for i, (w, g) in enumerate(merged):
-            if _equal(f, g):
+            if identical(f, g):
                 merged[i] = (w + weight, g)
                 break
         else:
@@ -104,11 +102,4 @@ def _merged(terms: Sequence[tuple[float, Factor]]) -> list[tuple[float, Factor]]
 def _alike(one: Held, other: Held) -> bool:
     if {n: len(terms) for n, terms in one.items()} != {n: len(t) for n, t in other.items()}:
         return False
-    return all(_equal(f, g) for n in one for f, g in zip(one[n], other[n], strict=True))
-
-
-def _equal(f: Factor, g: Factor) -> bool:
-    """Whether they are the same numbers: quick beside a product of them."""
-    if f is g:
-        return True
-    return f.scale == g.scale and torch.equal(f.b, g.b) and torch.equal(f.a, g.a)
+    return all(identical(f, g) for n in one for f, g in zip(one[n], other[n], strict=True))
