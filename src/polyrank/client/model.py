@@ -18,6 +18,7 @@ from polyrank.client.quantised import quantised
 from polyrank.client.writing import Writing, at_marks, chosen
 from polyrank.data.batches import Batch, Tokens
 from polyrank.errors import RankError, RecipeError, nearest
+from polyrank.lora import products
 from polyrank.lora.dropout import quicken
 from polyrank.lora.factor import Factor
 from polyrank.lora.head import HeadLayer
@@ -100,6 +101,7 @@ def load(
     initial = adopt(net, lora.init_from, name, absorbs)
     net.requires_grad_(False)
     quicken(net)
+    products.quicken(net)
     head = _head(net, new) if objective.headed else ()
     train_head = lora.train_head and objective.headed
     if train_head and not head:

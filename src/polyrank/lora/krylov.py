@@ -1,7 +1,7 @@
 """The leading part of a matrix that is known by its products alone, as accurately as is asked.
 
-    Q_1 = orth(ΔΩ),   P_j = orth(ΔᵀQ_j),   Q_{j+1} = orth(ΔP_j),   j = 1, 2, …
-    QᵀΔ = N Pᵀ  after ΔᵀQ_j,   ΔP = Q N  after ΔP_j
+    P_1 = orth(start),   Q_j = orth(ΔP_j),   P_{j+1} = orth(ΔᵀQ_j),   j = 1, 2, …
+    ΔP = Q N  after ΔP_j,   QᵀΔ = N Pᵀ  after ΔᵀQ_j
 
 so that QNPᵀ is Δ projected on one side, and its best approximation of rank R is the answer. Small
 blocks find more with fewer products than a block as wide as the rank: the cost is that of the
@@ -24,7 +24,9 @@ from polyrank.seeds import derive
 
 WIDTH = 32  # of a block: narrower ones find more per product, wider ones multiply faster
 PROBES = 8  # random columns that estimate how much is outside of the space
-ACCURACY = 2e-5  # of the estimated error, relative to the best one: it may be off by a few times
+ACCURACY = 5e-5  # of a bound on the error, relative to the best one
+ESTIMATED = 2e-5  # of the estimated error: it may be off by a few times
+EPS = torch.finfo(torch.float32).eps
 
 Product = Callable[[Tensor], Tensor]
 
@@ -53,14 +55,22 @@ class Space(NamedTuple):
     n: Float[Tensor, "left right"]
 
 
+class Triplets(NamedTuple):
+    """Singular triplets of N, by falling value, in float64."""
+
+    left: Float[Tensor, "left k"]
+    s: Float[Tensor, " k"]
+    right: Float[Tensor, "right k"]
+
+
 def leading(
     operator: Operator, rank: int, most: int
 ) -> tuple[Float[Tensor, "out rank"], Float[Tensor, " rank"], Float[Tensor, "rank in"]] | None:
     """(U, Σ, Vᵀ) of nearly the best approximation; None where `most` directions do not suffice.
 
-    ‖Δ − UΣVᵀ‖ ≤ (1 + 1e-4)·‖Δ − Δ_R‖ (Frobenius), as estimated from how fast the energy that
-    is found still grows (where all of a spectrum lies within a few percent, 2e-4 was seen); or to
-    the dtype's precision, where the rest is below it.
+    ‖Δ − UΣVᵀ‖ ≤ (1 + 1e-4)·‖Δ − Δ_R‖ (Frobenius), as bounded by what is outside of the space, or
+    as estimated from how fast the energy that is found still grows (where all of a spectrum lies
+    within a few percent, 2e-4 was seen); or to the dtype's precision, where the rest is below it.
 
     Args:
         operator: the matrix.
@@ -68,27 +78,38 @@ def leading(
         most: how many directions on either side are worth their cost.
     """
     block = WIDTH if rank >= WIDTH else max(8, rank)
-    test = torch.randn(operator.shape[1], block + PROBES, generator=derive(0, "krylov"))
-    drawn = operator.across(test.to(operator.like))
-    probes = drawn[:, block:]
-    space = _begun(operator, drawn[:, :block])
+    draw = torch.randn(operator.shape[1], block + PROBES, generator=derive(0, "krylov"))
+    start = torch.linalg.qr(draw[:, :block].to(operator.like)).Q
+    drawn = operator.across(torch.cat([start, draw[:, block:].to(start)], dim=1))
+    q, r = torch.linalg.qr(drawn[:, :block])
+    space, probes = Space(q, start, r), _without(q, drawn[:, block:])
+    known: Triplets | None = None
     found: list[float] = []
-    upper = 4 * float(probes.square().sum()) / PROBES  # of ‖Δ‖², roughly
+    right = False
     while space.q.shape[1] + block <= most:
-        for grow in (_grown_left, _grown_right):
-            if space.n.shape[1] >= rank:
-                found.append(_energy(space, rank))
-                missing = _missing(found) / (2 * ACCURACY)
-                if missing <= upper and missing <= _rest(space, probes, found[-1]):
-                    return _best(space, rank)
-            space = grow(operator, space, block)
+        old, right = known, not right
+        space = (_grown_right if right else _grown_left)(operator, space, block)
+        if not right:
+            probes = _without(space.q[:, -block:], probes)
+        # What few directions say of the values after the R-th may be far off.
+        known = _triplets(space.n) if min(space.n.shape) >= rank + 2 * block else None
+        if old is None or known is None:
+            continue
+        corner = space.n[-block:, -block:].double()
+        outside = corner.mT @ old.left[-block:] if right else corner @ old.right[-block:]
+        bound = _bound(known.s, outside[:, :rank].norm(dim=0))
+        found.append(float(known.s[:rank].square().sum()))
+        rest = float(space.n.square().sum() + probes.square().sum() / PROBES) - found[-1]
+        if bound <= max(2 * ACCURACY * rest, (4 * EPS) ** 2 * found[-1]):
+            return _answer(space, known, rank)
+        if _missing(found) <= 2 * ESTIMATED * rest:
+            return _answer(space, known, rank)
     return None
 
 
-def _begun(operator: Operator, first: Tensor) -> Space:
-    q = torch.linalg.qr(first).Q
-    p, r = torch.linalg.qr(operator.back(q))
-    return Space(q, p, r.mT)
+def _answer(space: Space, known: Triplets, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    left, right = (x[:, :rank].to(space.q) for x in (known.left, known.right))
+    return space.q @ left, known.s[:rank].to(left), (space.p @ right).mT
 
 
 def _grown_left(operator: Operator, space: Space, block: int) -> Space:
@@ -117,10 +138,25 @@ def _orthogonal(x: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     return y, torch.cat([inside + again, r])
 
 
-def _energy(space: Space, rank: int) -> float:
-    """Of the best approximation of rank R that the space holds."""
-    n = space.n.double()
-    return float(torch.linalg.eigvalsh(n.mT @ n)[-rank:].sum())
+def _triplets(n: Tensor) -> Triplets:
+    if n.shape[0] < n.shape[1]:
+        return Triplets(*reversed(_triplets(n.mT)))
+    wide = n.double()
+    values, right = torch.linalg.eigh(wide.mT @ wide)
+    s, right = values.flip(0).clamp_min(0).sqrt(), right.flip(1)
+    return Triplets((wide @ right) / s.clamp_min(torch.finfo(s.dtype).tiny), s, right)
+
+
+def _bound(s: Float[Tensor, " k"], outside: Float[Tensor, " rank"]) -> float:
+    """Of the energy that is missing, from what a step found outside of the space before it.
+
+    A step contracts what was missing of direction j, at most r_j² / (1 − ρ_j), by
+    ρ_j = s²_{R+1} / s_j²; where values are too close to be told apart it is ρ_j r_j s_j at most.
+    """
+    rank, tiny = len(outside), torch.finfo(s.dtype).tiny
+    ratio = (s[rank] / s[:rank].clamp_min(tiny)).square().clamp_max(1.0)
+    apart = outside.square() / (1 - ratio).clamp_min(tiny)
+    return float((ratio * torch.minimum(apart, outside * s[:rank])).sum())
 
 
 def _missing(found: list[float]) -> float:
@@ -128,7 +164,7 @@ def _missing(found: list[float]) -> float:
     if len(found) < 5:
         return math.inf
     before, last = found[-3] - found[-5], found[-1] - found[-3]
-    if last <= 4 * torch.finfo(torch.float32).eps * found[-1]:
+    if last <= 4 * EPS * found[-1]:
         return 0.0
     earlier = found[-5] - found[-7] if len(found) > 6 else 0.0
     rates = [x / y for x, y in ((last, before), (before, earlier)) if y > 0]
@@ -137,17 +173,5 @@ def _missing(found: list[float]) -> float:
     return last * rate / (1 - rate)
 
 
-def _rest(space: Space, probes: Tensor, found: float) -> float:
-    """‖Δ‖² less what was found; of what is outside of the space, random columns tell."""
-    outside = probes - space.q @ (space.q.mT @ probes)
-    inside = float(space.n.double().square().sum())
-    return max(0.0, inside + float(outside.square().sum()) / PROBES - found)
-
-
-def _best(space: Space, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    n = space.n.double()
-    values, vectors = torch.linalg.eigh(n.mT @ n)
-    right = vectors.flip(1)[:, :rank]
-    s = values.flip(0)[:rank].clamp_min(0).sqrt()
-    left = (n @ right) / s.clamp_min(torch.finfo(s.dtype).tiny)
-    return space.q @ left.to(space.q), s.to(space.q), (space.p @ right.to(space.p)).mT
+def _without(basis: Tensor, x: Tensor) -> Tensor:
+    return x - basis @ (basis.mT @ x)

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from polyrank.lora.dropout import dropped
 from polyrank.lora.factor import Factor
+from polyrank.lora.products import linear
 from polyrank.lora.update import Update
 
 
@@ -49,9 +49,9 @@ class Pair(nn.Module):
     def forward(
         self, x: Float[Tensor, "rows in"], out: Float[Tensor, "rows out"]
     ) -> Float[Tensor, "rows out"]:
-        inner = functional.linear(x, self.a.to(x.dtype))
+        inner = linear(x, self.a.to(x.dtype))
         if self.core is not None:
-            inner = functional.linear(inner, self.core.to(x.dtype))
+            inner = linear(inner, self.core.to(x.dtype))
         return torch.addmm(out, inner, self.b.to(x.dtype).mT, alpha=self.scale)
 
 
@@ -95,7 +95,7 @@ class LoraLayer(nn.Module):
         """The module's output with the fold that is beside its weight."""
         inner = x.to(out.dtype).flatten(0, -2)
         for side in reversed(self.beside[1:]):
-            inner = functional.linear(inner, side)
+            inner = linear(inner, side)
         return torch.addmm(out.flatten(0, -2), inner, self.beside[0].mT).view(out.shape)
 
     @property

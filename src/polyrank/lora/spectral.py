@@ -5,6 +5,7 @@ A cost model chooses between an exact decomposition and one that is grown until 
 benchmark holds its choices against the other ways.
 """
 
+import threading
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -12,9 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyrank.lora import krylov
+from polyrank.lora import krylov, products
 from polyrank.lora.algebra import stack, total, truncate, whole
 from polyrank.lora.factor import Factor
+from polyrank.lora.products import linear
 
 Way = Literal["core", "gram", "grown"]
 USUAL = 5  # directions for each slot of the answer, in spectra that are neither steep nor flat
@@ -86,6 +88,13 @@ def _costs(parts: Sequence[Factor]) -> "Costs":
     return Costs.of(parts[0].shape, sum(f.rank for f in parts))
 
 
+class _Kept(threading.local):
+    memory = torch.empty(0)
+
+
+_kept = _Kept()
+
+
 class Costs(NamedTuple):
     """Work of each way to decompose one update, in multiplications at a product's usual speed.
 
@@ -125,7 +134,7 @@ class Costs(NamedTuple):
     def grown(self, k: int) -> float:
         """To find k directions: their products, and the decompositions of M on the way."""
         looks = k / krylov.WIDTH
-        return self.start + self.column * k + (17.0 + 2.0 * looks) * k**3
+        return self.start + self.column * k + (17.0 + 4.0 * looks) * k**3
 
     @property
     def most(self) -> int:
@@ -140,11 +149,19 @@ class Costs(NamedTuple):
 
 
 def _operator(parts: Sequence[Factor], dense: bool) -> krylov.Operator:
-    """Δ by its products: through the factors as they lie, or densely."""
+    """Δ by its products: densely, or through the factors, stacked where that pays."""
     like, (out, width) = parts[0].a, parts[0].shape
     if dense:
         delta = total(parts).delta
         return krylov.Operator(lambda x: delta @ x, lambda y: delta.mT @ y, like, (out, width))
+    # Quick products want wide factors; their copy shall be no larger than two dense updates.
+    if products.suits(like) and sum(f.rank for f in parts) * (out + width) <= 2 * out * width:
+        f = _stacked(parts) if len(parts) > 1 else parts[0]
+        return krylov.Operator(
+            lambda x: f.scale * linear(f.b, linear(f.a, x.mT).mT),
+            lambda y: f.scale * linear(linear(y.mT, f.b.mT), f.a.mT).mT,
+            like, (out, width),
+        )  # fmt: skip
 
     def across(x: Tensor) -> Tensor:
         y = x.new_zeros(out, x.shape[1])
@@ -159,6 +176,19 @@ def _operator(parts: Sequence[Factor], dense: bool) -> krylov.Operator:
         return x
 
     return krylov.Operator(across, back, like, (out, width))
+
+
+def _stacked(parts: Sequence[Factor]) -> Factor:
+    """`stack`, good until this thread's next: to fresh memory a copy takes four times as long."""
+    ranks, (out, width) = [f.rank for f in parts], parts[0].shape
+    rows = sum(ranks) * width
+    if _kept.memory.numel() < rows + sum(ranks) * out:
+        _kept.memory = torch.empty(rows + sum(ranks) * out)
+    a = torch.cat([f.a for f in parts], out=_kept.memory[:rows].view(-1, width))
+    b = _kept.memory[rows : rows + sum(ranks) * out].view(out, -1)
+    for f, column in zip(parts, torch.split(b, ranks, dim=1), strict=True):
+        torch.mul(f.b, f.scale, out=column)
+    return Factor(a, b)
 
 
 def _by_core(f: Factor) -> tuple[Tensor, Tensor, Tensor]:
