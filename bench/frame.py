@@ -64,10 +64,7 @@ def _begun(size: Size, threads: int) -> dict[str, Any]:
     """All that is known before the first section."""
     seconds, biggest = (0.05, 256) if size == "tiny" else (1.0, 2048)
     limits: dict[str, Any] = {
-        "matmul": {
-            name: machine.matmul_peak(dtype, size=biggest, seconds=seconds)
-            for name, dtype in machine.DTYPES.items()
-        },
+        "matmul": machine.peaks(size=biggest, seconds=seconds),
         "copy": machine.copy_bandwidth(mib=16 if size == "tiny" else 256),
     }
     return {

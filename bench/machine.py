@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from bench.section import Row
+from polyrank.lora import products
 
 ROOT = Path(__file__).parents[1]
+ONEDNN = "float32 by oneDNN"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "flwr", "ray")
 
@@ -51,7 +53,11 @@ def revision() -> str | None:
 
 
 def matmul_peak(
-    dtype: torch.dtype, device: str = "cpu", size: int = 2048, seconds: float = 1.0
+    dtype: torch.dtype,
+    device: str = "cpu",
+    size: int = 2048,
+    seconds: float = 1.0,
+    product: Callable[[Tensor, Tensor], Tensor] = torch.matmul,
 ) -> float:
     """FLOP/s of the fastest n×n product: 2n³ over the shortest of some.
 
@@ -60,17 +66,28 @@ def matmul_peak(
         device: where.
         size: the largest n; a dtype that is slow here is measured at a smaller one.
         seconds: to spend on it, roughly.
-    """
+        product: of two matrices.
+    """  # fmt: skip
     best, n = 0.0, min(256, size)
     until = time.perf_counter() + seconds
     while True:
         a = torch.randn(n, n, device=device).to(dtype)
-        took = timed(lambda a=a: a @ a, device)  # type: ignore[misc]
+        took = timed(lambda a=a: product(a, a), device)  # type: ignore[misc]
         best = max(best, 2 * n**3 / took)
         if time.perf_counter() > until:
             return best
         if n < size and took < seconds / 10:
             n *= 2
+
+
+def peaks(size: int, seconds: float) -> dict[str, float]:
+    """By dtype the peak of torch's own product, and of oneDNN's in float32 where ours is that."""
+    found = {name: matmul_peak(t, size=size, seconds=seconds) for name, t in DTYPES.items()}
+    if products.able():
+        found[ONEDNN] = matmul_peak(
+            torch.float32, size=size, seconds=seconds, product=products.linear
+        )
+    return found
 
 
 def copy_bandwidth(mib: int = 256, seconds: float = 0.5) -> float:

@@ -1,8 +1,11 @@
 """Ours in a simulation: whole rounds as `polyrank run` does them, in a process of its own."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -11,6 +14,7 @@ from bench.child import Job
 from polyrank.api import load_recipe
 from polyrank.experiment.ready import prepared
 from polyrank.experiment.running import begin
+from polyrank.lora import products
 from polyrank.recipe import Recipe
 from polyrank.server.loop import Round, train
 
@@ -33,7 +37,7 @@ def start(args: dict[str, Any]) -> Job:
         return done
 
     def counted() -> dict[str, object]:
-        counter = FlopCounterMode(display=False)
+        counter = FlopCounterMode(display=False, custom_mapping=_formulas())
         with counter:
             done = step()
         return {**_told(done, args), "flops": counter.get_total_flops()}
@@ -43,6 +47,17 @@ def start(args: dict[str, Any]) -> Job:
     if args.get("count"):
         return Job(counted, lambda told: told, group)
     return Job(step, lambda done: _told(done, args), group)
+
+
+def _formulas() -> dict[Any, Any]:
+    """What torch does not count by itself."""
+    if not products.able():
+        return {}
+    return {torch.ops.mkldnn._linear_pointwise: _of_linear}
+
+
+def _of_linear(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+    return 2 * math.prod(x) * weight[0]
 
 
 def _told(done: Round, args: dict[str, Any]) -> dict[str, object]:

@@ -16,7 +16,8 @@ class Limits:
 
     Args:
         threads: that everything in the run uses.
-        matmul: by dtype name, the peak of a matrix product in FLOP/s.
+        matmul: by dtype name, and by who multiplies where it is not torch itself, the peak of a
+            matrix product in FLOP/s.
         copy: bytes/s of a copy in memory (of the source, which is read once).
         tiny: the same code at sizes that take seconds, for the tests.
         tell: hears of each row as soon as it is measured, so that an interrupted run keeps it.
@@ -27,6 +28,10 @@ class Limits:
     copy: float
     tiny: bool = False
     tell: Callable[[Row], None] = _nobody
+
+    def peak(self, dtype: str) -> float:
+        """FLOP/s of the quickest product of a dtype, whoever computes it."""
+        return max(value for name, value in self.matmul.items() if name.startswith(dtype))
 
     @property
     def bf16(self) -> bool:

@@ -32,7 +32,7 @@ TARGETS = {
 RANK, SCALE = 4, 2.0
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     # With a small eps a first step is the gradient's sign, also where that is rounding.
-    "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.01, eps=1e-5),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.01, eps=1e-4),
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
 }
 

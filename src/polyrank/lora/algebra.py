@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from polyrank.errors import RankError
@@ -106,12 +106,19 @@ def energy(f: Factor) -> Tensor:
     return f.delta.square().sum() if f.rank > min(f.shape) else inner(f, f).clamp_min(0)
 
 
-def refill(f: Factor, rows: Float[Tensor, "rank in"]) -> Factor:
-    """Give slots that are empty in both A and B a row of A, so that gradients reach them.
+def vacant(f: Factor) -> Bool[Tensor, " rank"]:
+    """Which slots are empty in both A and B, so that no gradient reaches them."""
+    if f.a[:, :1].all():  # as trained rows are: no need to read the rest
+        return f.a.new_zeros(f.rank, dtype=torch.bool)
+    return (f.a == 0).all(dim=1) & (f.b == 0).all(dim=0)
 
-    refill(f, rows).delta == f.delta; no slot of the result is empty in both.
+
+def refill(f: Factor, rows: Float[Tensor, "rank in"]) -> Factor:
+    """Give vacant slots a row of A, so that gradients reach them.
+
+    refill(f, rows).delta == f.delta; no slot of the result is vacant.
     """
-    empty = (f.a == 0).all(dim=1) & (f.b == 0).all(dim=0)
+    empty = vacant(f)
     return Factor(torch.where(empty[:, None], rows, f.a), f.b, f.scale) if empty.any() else f
 
 

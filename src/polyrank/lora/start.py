@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyrank.lora.algebra import refill, resize
+from polyrank.lora.algebra import refill, resize, vacant
 from polyrank.lora.factor import Factor, Factors
 from polyrank.seeds import derive
 
@@ -27,7 +27,10 @@ def fresh(like: Factor, rank: int, seed: int, layer: str) -> Factor:
 
 def share(factors: Factors, rank: int, seed: int) -> dict[str, Factor]:
     """The leading `rank` slots of every layer, with fresh rows where a slot is empty."""
-    return {
-        name: refill(resize(f, rank), rows(rank, f.shape[1], seed, name).to(f.a))
-        for name, f in factors.items()
-    }
+    return {name: _filled(resize(f, rank), seed, name) for name, f in factors.items()}
+
+
+def _filled(f: Factor, seed: int, layer: str) -> Factor:
+    if not vacant(f).any():
+        return f
+    return refill(f, rows(f.rank, f.shape[1], seed, layer).to(f.a))

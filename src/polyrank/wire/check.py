@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from polyrank.errors import MessageError, line
-from polyrank.lora.algebra import fold, norm
+from polyrank.lora.algebra import norm
 from polyrank.lora.factor import Dense, Factor, Factors
 from polyrank.messages import Client, Download, Sides, Upload
 
+SAFE = 1e9  # numbers up to it can be squared and summed in float32
 EXAMPLES = 2**40  # more than any client has
 
 
@@ -120,7 +121,7 @@ def refusal(upload: Upload, asked: Terms, dense: Dense) -> str | None:
     for name, t in upload.dense.items():
         if (t.shape, t.dtype) != (dense[name].shape, dense[name].dtype):
             return f"{name}: {tuple(t.shape)} {t.dtype}, not {tuple(dense[name].shape)}"
-        if not torch.isfinite(t).all():
+        if not math.isfinite(_top(t)):
             return f"{name}: holds NaN or infinity"
     return None
 
@@ -154,17 +155,20 @@ def _misfit(f: Factor, name: str, asked: Terms) -> str | None:
         return f"shape {f.shape}, not {expected}"
     if {f.a.dtype, f.b.dtype} != {like.a.dtype}:
         return f"dtype {f.a.dtype}, not {like.a.dtype}"
-    if not (_finite(f.a) and _finite(f.b) and math.isfinite(f.scale)):
+    tops = [_top(t) for t in (f.a, f.b)]
+    if not all(map(math.isfinite, (*tops, f.scale))):
         return "holds NaN or infinity"
-    if f.scale == 0 or not _finite(fold(f).b):
+    if f.scale == 0 or abs(f.scale) * tops[1] > torch.finfo(f.b.dtype).max:
         return f"has scale {f.scale:g}"
-    if asked.up == "ab" and not _finite(norm(f)):
+    most = abs(f.scale) * tops[0] * tops[1] * f.rank * (out * width) ** 0.5  # the norm, or more
+    if asked.up == "ab" and max(*tops, most) > SAFE and not math.isfinite(norm(f)):
         return "its update overflows"
     return None
 
 
-def _finite(t: Tensor) -> bool:
-    return bool(torch.isfinite(t).all())
+def _top(t: Tensor) -> float:
+    """The largest magnitude; NaN where there is one."""
+    return float(torch.linalg.vector_norm(t, math.inf)) if t.numel() else 0.0
 
 
 def _difference(got: Mapping[str, object], expected: Mapping[str, object]) -> str:
