@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from polyrank.client.classifying import Classifying
+from polyrank.client.heap import keep
 from polyrank.client.initial import Initial, adopt
 from polyrank.client.objective import Objective
 from polyrank.client.precision import narrow
@@ -95,6 +96,7 @@ def load(
             begin with does not fit.
         StorageError: the embedded model's file is not the one that was published.
     """
+    keep()
     objective = OBJECTIVES[task](tuple(classes))
     net, tokenizer, new, base, notes = objective.open(name, seed, engine)
     absorbs = engine.dtype == "float32" and not any(quantised(net))

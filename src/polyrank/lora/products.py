@@ -1,10 +1,11 @@
-"""Linear layers in float32 by oneDNN, where torch's own products leave half of a processor idle.
+"""Linear layers whose products leave no half of a processor idle.
 
     y = x Wᵀ + b
 
-torch multiplies float32 matrices on x86 by MKL, which takes AVX2 on processors that are not
-Intel's, whatever they have. oneDNN, which torch has for bfloat16, takes AVX-512 there: with the
-same numbers to rounding it is twice as fast (LOG.md).
+All rows are multiplied at once, however they lie: of one token of each text torch makes a product
+for each text, with a copy of W. And torch multiplies float32 matrices on x86 by MKL, which takes
+AVX2 on processors that are not Intel's, whatever they have. oneDNN, which torch has for bfloat16,
+takes AVX-512 there: with the same numbers to rounding it is twice as fast (LOG.md).
 """
 
 from functools import cache
@@ -36,9 +37,10 @@ def linear(
     bias: Float[Tensor, " out"] | None = None,
 ) -> Float[Tensor, "*rows out"]:  # fmt: skip
     """As torch's, by whichever is quicker."""
+    rows, shape = x.reshape(-1, x.shape[-1]), (*x.shape[:-1], len(weight))
     if suits(x) and weight.dtype == x.dtype and x.numel() and weight.numel():
-        return _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-    return functional.linear(x, weight, bias)
+        return _Linear.apply(rows, weight, bias).view(shape)  # type: ignore[no-untyped-call]
+    return functional.linear(rows, weight, bias).view(shape)
 
 
 class _Linear(torch.autograd.Function):
@@ -51,11 +53,10 @@ class _Linear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        rows = grad.flatten(0, -2)
         return (
             _product(grad, weight.mT, None) if ctx.needs_input_grad[0] else None,
-            rows.mT @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None,
-            rows.sum(dim=0) if ctx.needs_input_grad[2] else None,
+            grad.mT @ x if ctx.needs_input_grad[1] else None,
+            grad.sum(dim=0) if ctx.needs_input_grad[2] else None,
         )
 
 
@@ -83,8 +84,6 @@ class Transposed(Conv1D):  # type: ignore[misc]
 
 def quicken(net: nn.Module) -> None:
     """Let all linear layers of a model multiply so; their weights and names stay."""
-    if not able():
-        return
     for module in net.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear
