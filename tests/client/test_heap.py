@@ -1,40 +1,46 @@
 """What a process keeps of the memory that it frees."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-FAULTS = """
-import resource, torch
 from polyrank.client import heap
 
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        some = [torch.empty(2**22).fill_(1) for _ in range(6)]  # 100 MB, in blocks of 16
-        del some
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+STEP = """
+import json, sys, torch
+from polyrank.client import heap
 
-faults()
-apart = faults()
-if heap.keep():
-    faults()
-    print(apart, faults())
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+kept = sys.argv[1] == "keep" and heap.keep()
+before = resident()
+some = [torch.empty(2**22).fill_(1) for _ in range(20)]  # 16 MiB each
+most = resident() - before
+some.clear()
+print(json.dumps([kept, most, resident() - before]))
 """
 
 
-def test_freed_memory_is_there_for_the_next_step() -> None:
-    ran = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    if not ran.stdout:
-        pytest.skip("the C library has no such setting")
-    before, after = map(int, ran.stdout.split())
-    assert after < 1000  # of 4 KiB; all of it would be half a million
-    assert before > 10 * after
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="not Linux")
+def test_freed_memory_stays_with_a_process_that_keeps_it() -> None:
+    shares = {}
+    for how in ("keep", "give"):
+        ran = subprocess.run(
+            [sys.executable, "-c", STEP, how], capture_output=True, text=True, check=True
+        )
+        kept, most, left = json.loads(ran.stdout)
+        if how == "keep" and not kept:
+            pytest.skip("the C library has no such setting")
+        assert most > 300e6
+        shares[how] = left / most
+    assert shares["keep"] > 0.9
+    assert shares["give"] < 0.5
 
 
 def test_the_environment_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    from polyrank.client import heap
-
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert not heap.keep()

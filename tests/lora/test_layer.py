@@ -13,9 +13,8 @@ from transformers.pytorch_utils import Conv1D
 from polyrank.client.model import Workbench, load, template
 from polyrank.client.placing import place, take, trainable
 from polyrank.client.pretrained import open_model
+from polyrank.client.quick import quicken
 from polyrank.errors import RecipeError
-from polyrank.lora import products
-from polyrank.lora.dropout import quicken
 from polyrank.lora.factor import Factor
 from polyrank.lora.layer import Pair, attach, shape
 from polyrank.lora.targets import check_rank, find
@@ -87,8 +86,7 @@ def test_one_step_is_pefts_step(model: tuple[str, Lora], optimizer: str, dropout
     factors = random_factors(bench)
     place(bench, factors)
     oracle = with_peft(open_model(model[0], CLASSES, seed=0).net, factors, lora)
-    quicken(oracle)  # that the same dropout can be drawn on both sides
-    products.quicken(oracle)  # and the same products taken
+    quicken(oracle)  # that the same dropout can be drawn on both sides, and the same products
     tokens = batch(bench)
     bench.net.eval(), oracle.eval()
     with torch.no_grad():

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.pytorch_utils import Conv1D
 
+from polyrank.client import quick
 from polyrank.lora import products
 
 pytestmark = pytest.mark.skipif(
@@ -86,9 +87,9 @@ def test_a_model_is_quickened_in_place_and_stays_the_same() -> None:
     net = nn.Sequential(nn.Linear(6, 5), nn.GELU(), Conv1D(4, 5), nn.Linear(4, 2, bias=False))
     x = torch.randn(3, 7, 6)
     before, weights = net(x), {n: t.clone() for n, t in net.state_dict().items()}
-    products.quicken(net)
-    assert type(net[0]) is type(net[3]) is products.Linear
-    assert type(net[2]) is products.Transposed
+    quick.multiply(net)
+    assert type(net[0]) is type(net[3]) is quick.Linear
+    assert type(net[2]) is quick.Transposed
     torch.testing.assert_close(net(x), before)
     torch.testing.assert_close(copy.deepcopy(net)(x), before)
     assert all(torch.equal(t, weights[n]) for n, t in net.state_dict().items())

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polyrank.lora import krylov, spectral
+from polyrank.lora import applied, krylov, spectral
 from polyrank.lora.algebra import stack, total, truncate, whole
 from polyrank.lora.factor import Factor
 from polyrank.lora.headed import headed, parts
@@ -92,6 +92,25 @@ def test_what_is_grown_is_accurate_for_any_rank(
     if found is not None:  # None: to be decomposed whole
         u, s, vt = found
         check_best(f, Factor(vt, u * s), rank)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_several_factors_are_one_operator(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By wide products of a copy, which the next operator overwrites, or one after another."""
+    if able and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this build of torch has no oneDNN")
+    monkeypatch.setattr("polyrank.lora.products.able", lambda: able)
+    kinds = ("decaying", "flat", "steep")
+    for some in (
+        [update(spectrum(k, 9), 40, 30) for k in kinds],
+        [update(spectrum("flat", 5), 60, 20)],
+    ):
+        scaled = [Factor(f.a, f.b, 0.5 + i) for i, f in enumerate(some)]
+        exact = torch.stack([dense(f) for f in scaled]).sum(dim=0)
+        found = applied.operator(scaled, dense=False)
+        x, y = torch.randn(exact.shape[1], 3), torch.randn(exact.shape[0], 4)
+        torch.testing.assert_close(found.across(x).double(), exact @ x.double(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(found.back(y).double(), exact.T @ y.double(), atol=1e-4, rtol=0)
 
 
 def test_too_few_directions_are_no_answer() -> None:

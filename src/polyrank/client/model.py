@@ -10,17 +10,15 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from polyrank.client.classifying import Classifying
-from polyrank.client.heap import keep
 from polyrank.client.initial import Initial, adopt
 from polyrank.client.objective import Objective
 from polyrank.client.precision import narrow
 from polyrank.client.pretrained import FULL
 from polyrank.client.quantised import quantised
+from polyrank.client.quick import quicken
 from polyrank.client.writing import Writing, at_marks, chosen
 from polyrank.data.batches import Batch, Tokens
 from polyrank.errors import RankError, RecipeError, nearest
-from polyrank.lora import products
-from polyrank.lora.dropout import quicken
 from polyrank.lora.factor import Factor
 from polyrank.lora.head import HeadLayer
 from polyrank.lora.head import attach as attach_head
@@ -96,14 +94,12 @@ def load(
             begin with does not fit.
         StorageError: the embedded model's file is not the one that was published.
     """
-    keep()
     objective = OBJECTIVES[task](tuple(classes))
     net, tokenizer, new, base, notes = objective.open(name, seed, engine)
     absorbs = engine.dtype == "float32" and not any(quantised(net))
     initial = adopt(net, lora.init_from, name, absorbs)
     net.requires_grad_(False)
     quicken(net)
-    products.quicken(net)
     head = _head(net, new) if objective.headed else ()
     train_head = lora.train_head and objective.headed
     if train_head and not head:

@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from transformers.pytorch_utils import Conv1D
 
 
 @cache
@@ -66,26 +65,3 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight = weight.contiguous()
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
     return y
-
-
-class Linear(nn.Linear):
-    """As torch's, by whichever is quicker."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
-
-
-class Transposed(Conv1D):  # type: ignore[misc]
-    """As transformers', by whichever is quicker."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight.mT, self.bias)
-
-
-def quicken(net: nn.Module) -> None:
-    """Let all linear layers of a model multiply so; their weights and names stay."""
-    for module in net.modules():
-        if type(module) is nn.Linear:
-            module.__class__ = Linear
-        elif type(module) is Conv1D:
-            module.__class__ = Transposed

@@ -5,7 +5,6 @@ A cost model chooses between an exact decomposition and one that is grown until 
 benchmark holds its choices against the other ways.
 """
 
-import threading
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -13,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyrank.lora import krylov, products
+from polyrank.lora import krylov
 from polyrank.lora.algebra import stack, total, truncate, whole
+from polyrank.lora.applied import operator
 from polyrank.lora.factor import Factor
-from polyrank.lora.products import linear
 
 Way = Literal["core", "gram", "grown"]
 USUAL = 5  # directions for each slot of the answer, in spectra that are neither steep nor flat
@@ -78,7 +77,7 @@ def decomposed(
     """
     if how == "grown" and rank is not None:
         costs = _costs(parts)
-        if found := krylov.leading(_operator(parts, costs.dense), rank, costs.most):
+        if found := krylov.leading(operator(parts, costs.dense), rank, costs.most):
             return found
         how = way(parts, None)
     return _by_gram(total(parts).delta) if how == "gram" else _by_core(stack(parts))
@@ -86,13 +85,6 @@ def decomposed(
 
 def _costs(parts: Sequence[Factor]) -> "Costs":
     return Costs.of(parts[0].shape, sum(f.rank for f in parts))
-
-
-class _Kept(threading.local):
-    memory = torch.empty(0)
-
-
-_kept = _Kept()
 
 
 class Costs(NamedTuple):
@@ -146,49 +138,6 @@ class Costs(NamedTuple):
     def worth(self, rank: int) -> bool:
         """Whether the directions that a rank usually takes are among these."""
         return rank > 0 and USUAL * (rank + 8) < self.most
-
-
-def _operator(parts: Sequence[Factor], dense: bool) -> krylov.Operator:
-    """Δ by its products: densely, or through the factors, stacked where that pays."""
-    like, (out, width) = parts[0].a, parts[0].shape
-    if dense:
-        delta = total(parts).delta
-        return krylov.Operator(lambda x: delta @ x, lambda y: delta.mT @ y, like, (out, width))
-    # Quick products want wide factors; their copy shall be no larger than two dense updates.
-    if products.suits(like) and sum(f.rank for f in parts) * (out + width) <= 2 * out * width:
-        f = _stacked(parts) if len(parts) > 1 else parts[0]
-        return krylov.Operator(
-            lambda x: f.scale * linear(f.b, linear(f.a, x.mT).mT),
-            lambda y: f.scale * linear(linear(y.mT, f.b.mT), f.a.mT).mT,
-            like, (out, width),
-        )  # fmt: skip
-
-    def across(x: Tensor) -> Tensor:
-        y = x.new_zeros(out, x.shape[1])
-        for f in parts:
-            y.addmm_(f.b, f.a @ x, alpha=f.scale)
-        return y
-
-    def back(y: Tensor) -> Tensor:
-        x = y.new_zeros(width, y.shape[1])
-        for f in parts:
-            x.addmm_(f.a.mT, f.b.mT @ y, alpha=f.scale)
-        return x
-
-    return krylov.Operator(across, back, like, (out, width))
-
-
-def _stacked(parts: Sequence[Factor]) -> Factor:
-    """`stack`, good until this thread's next: to fresh memory a copy takes four times as long."""
-    ranks, (out, width) = [f.rank for f in parts], parts[0].shape
-    rows = sum(ranks) * width
-    if _kept.memory.numel() < rows + sum(ranks) * out:
-        _kept.memory = torch.empty(rows + sum(ranks) * out)
-    a = torch.cat([f.a for f in parts], out=_kept.memory[:rows].view(-1, width))
-    b = _kept.memory[rows : rows + sum(ranks) * out].view(out, -1)
-    for f, column in zip(parts, torch.split(b, ranks, dim=1), strict=True):
-        torch.mul(f.b, f.scale, out=column)
-    return Factor(a, b)
 
 
 def _by_core(f: Factor) -> tuple[Tensor, Tensor, Tensor]:
