@@ -23,7 +23,8 @@ def able() -> bool:
     """Whether this processor is one of those."""
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     other = known.get("avx512_f") and "AMD" in known.get("cpu_name", "")
-    return bool(other and torch._C.has_mkl and torch._C._has_mkldnn)
+    there = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return bool(other and torch._C.has_mkl and there)
 
 
 def suits(x: Tensor) -> bool:
