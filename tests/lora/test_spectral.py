@@ -94,6 +94,14 @@ def test_what_is_grown_is_accurate_for_any_rank(
         check_best(f, Factor(vt, u * s), rank)
 
 
+def test_no_value_of_as_many_equal_ones_as_the_rank_stays_hidden() -> None:
+    f = update(spectrum("equal", 180), 700, 700, seed=2138107096)
+    found = krylov.leading(applied.operator([f], dense=False), 20, 700)
+    assert found is not None
+    u, s, vt = found
+    check_best(f, Factor(vt, u * s), 20)
+
+
 @pytest.mark.parametrize("able", [True, False])
 def test_several_factors_are_one_operator(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """By wide products of a copy, which the next operator overwrites, or one after another."""

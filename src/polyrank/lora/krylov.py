@@ -23,6 +23,7 @@ from torch import Tensor
 from polyrank.seeds import derive
 
 WIDTH = 32  # of a block: narrower ones find more per product, wider ones multiply faster
+SPARE = 4  # columns of a block beyond the rank, or of that many equal values one may stay hidden
 PROBES = 8  # random columns that estimate how much is outside of the space
 ACCURACY = 5e-5  # of a bound on the error, relative to the best one
 ESTIMATED = 2e-5  # of the estimated error: it may be off by a few times
@@ -77,7 +78,7 @@ def leading(
         rank: R, at least 1.
         most: how many directions on either side are worth their cost.
     """
-    block = WIDTH if rank >= WIDTH else max(8, rank)
+    block = min(WIDTH, max(8, rank + SPARE))
     draw = torch.randn(operator.shape[1], block + PROBES, generator=derive(0, "krylov"))
     start = torch.linalg.qr(draw[:, :block].to(operator.like)).Q
     drawn = operator.across(torch.cat([start, draw[:, block:].to(start)], dim=1))
